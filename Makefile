@@ -1,0 +1,41 @@
+# The commands people, README and CI use. Each sets up what it needs in ./.venv by itself.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUST_SOURCES := $(shell find rust -name '*.rs' -not -path '*/target/*') $(shell find rust -name Cargo.toml) Cargo.toml Cargo.lock
+
+.PHONY: demo test lint bench wheels clean
+
+# The package, editable, with everything a developer needs; rebuilt when the Rust sources change.
+READY := $(VENV)/.ready
+$(READY): pyproject.toml $(RUST_SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/smok-fast demo
+
+test: $(READY)
+	cargo test --quiet --package smok-core
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest smok_fast._core
+
+bench: $(READY)
+	$(BIN)/python benches/run.py
+
+wheels:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'maturin>=1.7,<2'
+	$(BIN)/maturin build --release --out dist
+
+clean:
+	rm -rf $(VENV) .bench-venv target dist

@@ -1,0 +1,101 @@
+"""Every exception that smok_fast raises on purpose; all derive from :class:`SMOKClientError`."""
+
+from __future__ import annotations
+
+import enum
+import time
+
+__all__ = [
+    "InstanceNotReady",
+    "InvalidCredentials",
+    "NotReadedError",
+    "OperationFailedError",
+    "OperationFailedReason",
+    "ResponseError",
+    "SMOKClientError",
+    "UnavailableError",
+]
+
+#: The status that stands for "the server gave no answer at all".
+NO_LINK = 599
+
+
+class SMOKClientError(Exception):
+    """Base class of all exceptions raised by the client."""
+
+
+class InvalidCredentials(SMOKClientError):
+    """The device certificate or its private key cannot be used; the message says which file and why."""
+
+
+class InstanceNotReady(SMOKClientError):
+    """The object must be attached to a device first (see ``SMOKDevice.register_pathpoint``)."""
+
+
+class UnavailableError(SMOKClientError):
+    """The device was started in a mode that does not offer what was asked for."""
+
+
+class ResponseError(SMOKClientError):
+    """The server refused a call, or did not answer it.
+
+    :param status_code: HTTP status of the answer, 599 when there was none
+    :param status: what the server said about it
+    """
+
+    def __init__(self, status_code: int | None = NO_LINK, status: str = "") -> None:
+        super().__init__(status_code, status)
+        self.status_code = NO_LINK if status_code is None else status_code
+        self.status = status
+
+    def is_no_link(self) -> bool:
+        """Whether no answer came at all: the link is down, or the server is."""
+        return self.status_code == NO_LINK
+
+    def is_clients_fault(self) -> bool:
+        """Whether the server blames the request (4xx): sending the same again will not help."""
+        return self.status_code // 100 == 4
+
+    def __str__(self) -> str:
+        return f'ResponseError({self.status_code}, "{self.status}")'
+
+
+class OperationFailedReason(enum.Enum):
+    """Why a read or a write of a pathpoint failed; the values are what the server is told."""
+
+    MALFORMED = "malformed"  #: the device answered with a malformed protocol frame
+    TIMEOUT = "timeout"  #: the device did not answer in time
+    INVALID = "invalid"  #: the device answered that there is no such pathpoint
+    TYPE = "type"  #: the value does not have the pathpoint's type
+
+
+class OperationFailedError(SMOKClientError):
+    """A read or a write of a pathpoint failed. Raise it from ``on_read``/``on_write`` or from their Futures.
+
+    :param reason: why
+    :param timestamp: when, in milliseconds since the epoch; now by default
+    :ivar reason: why, None only for :class:`NotReadedError`
+    :ivar timestamp: when, in milliseconds since the epoch
+    """
+
+    def __init__(
+        self,
+        reason: OperationFailedReason | None = OperationFailedReason.TIMEOUT,
+        timestamp: float | None = None,
+    ) -> None:
+        super().__init__(reason, timestamp)
+        self.reason = reason
+        self.timestamp = time.time_ns() // 1_000_000 if timestamp is None else timestamp
+
+    def __str__(self) -> str:
+        return "not read yet" if self.reason is None else self.reason.value
+
+
+class NotReadedError(OperationFailedError):
+    """The pathpoint has not been read yet. Not to be raised from ``on_read``.
+
+    :param timestamp: when this was found, in milliseconds since the epoch; now by default
+    """
+
+    def __init__(self, timestamp: float | None = None) -> None:
+        super().__init__(None, timestamp)

@@ -1,0 +1,20 @@
+//! `smok_fast._core`: the Python face of `smok-core`, one file per core module.
+
+use pyo3::prelude::*;
+
+mod buffer;
+mod callback;
+mod errors;
+mod executor;
+mod minijson;
+mod modbus;
+mod order;
+mod pathpoint;
+mod queue;
+mod reparse;
+mod schedule;
+mod value;
+
+/// The native core of smok_fast. Use the modules of `smok_fast` instead of this one.
+#[pymodule(gil_used = false)]
+mod _core {}
