@@ -42,9 +42,12 @@ impl Clock {
     }
 
     fn measure(&self, monotonic: u64) {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let wall = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
-        self.difference.store(wall.saturating_sub(micros(monotonic)), Ordering::Relaxed);
+        self.difference
+            .store(wall.saturating_sub(micros(monotonic)), Ordering::Relaxed);
         self.measured.store(monotonic, Ordering::Relaxed);
     }
 }
@@ -67,7 +70,10 @@ pub fn now() -> Moment {
         CLOCK.measure(monotonic);
     }
     let micros = micros(monotonic).saturating_add(CLOCK.difference.load(Ordering::Relaxed));
-    Moment { monotonic, wall: micros.div_euclid(1_000) }
+    Moment {
+        monotonic,
+        wall: micros.div_euclid(1_000),
+    }
 }
 
 /// A duration in nanoseconds; centuries are cut off.
@@ -82,10 +88,19 @@ mod tests {
 
     #[test]
     fn the_wall_side_agrees_with_the_system() {
-        let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+        let before = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_millis() as i64;
         let between = now().wall;
-        let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
-        assert!(before - 11 <= between && between <= after + 11, "{before} {between} {after}");
+        let after = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_millis() as i64;
+        assert!(
+            before - 11 <= between && between <= after + 11,
+            "{before} {between} {after}"
+        );
     }
 
     #[test]

@@ -138,8 +138,16 @@ impl<T> OrderQueue<T> {
 
 impl<T> State<T> {
     fn take(&mut self) -> Vec<T> {
-        let lane = if self.orders.is_empty() { &mut self.polls } else { &mut self.orders };
-        let joined = lane.iter().take(MOST_JOINED).take_while(|entry| entry.joinable).count();
+        let lane = if self.orders.is_empty() {
+            &mut self.polls
+        } else {
+            &mut self.orders
+        };
+        let joined = lane
+            .iter()
+            .take(MOST_JOINED)
+            .take_while(|entry| entry.joinable)
+            .count();
         let count = if lane.is_empty() { 0 } else { joined.max(1) };
         lane.drain(..count).map(|entry| entry.item).collect()
     }

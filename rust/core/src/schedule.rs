@@ -63,9 +63,12 @@ impl<T> Default for Schedule<T> {
 
 impl<T: Clone> Schedule<T> {
     /// Replaces the whole list. A pathpoint that stays with the same interval keeps its rhythm, the others are due at
-    /// once.
-    pub fn replace(&self, list: impl IntoIterator<Item = (Arc<Series>, Duration, T)>) {
-        let now = clock::monotonic();
+    /// once, which is `monotonic`.
+    pub fn replace(
+        &self,
+        monotonic: u64,
+        list: impl IntoIterator<Item = (Arc<Series>, Duration, T)>,
+    ) {
         let mut state = self.state.lock();
         let mut old = std::mem::take(&mut state.entries);
         for (series, interval, item) in list {
@@ -73,12 +76,23 @@ impl<T: Clone> Schedule<T> {
             let interval = clock::nanos(interval.clamp(SHORTEST, LONGEST));
             let due = match old.remove(&name) {
                 Some(entry) if entry.interval == interval => entry.due,
-                _ => now,
+                _ => monotonic,
             };
-            state.entries.insert(name, Entry { series, item, interval, due });
+            state.entries.insert(
+                name,
+                Entry {
+                    series,
+                    item,
+                    interval,
+                    due,
+                },
+            );
         }
-        state.times =
-            state.entries.iter().map(|(name, entry)| Reverse((entry.due, Arc::clone(name)))).collect();
+        state.times = state
+            .entries
+            .iter()
+            .map(|(name, entry)| Reverse((entry.due, Arc::clone(name))))
+            .collect();
         state.changed = true;
         drop(state);
         self.wakeup.notify_all();
@@ -92,8 +106,14 @@ impl<T: Clone> Schedule<T> {
         while let Some(Reverse((time, _))) = state.times.peek()
             && *time <= monotonic
         {
-            let Some(Reverse((time, name))) = state.times.pop() else { break };
-            let Some(entry) = state.entries.get_mut(&name).filter(|entry| entry.due == time) else {
+            let Some(Reverse((time, name))) = state.times.pop() else {
+                break;
+            };
+            let Some(entry) = state
+                .entries
+                .get_mut(&name)
+                .filter(|entry| entry.due == time)
+            else {
                 continue;
             };
             match entry.check(monotonic) {
@@ -111,12 +131,16 @@ impl<T: Clone> Schedule<T> {
         let until = clock::monotonic().saturating_add(clock::nanos(timeout));
         let mut state = self.state.lock();
         while !state.closed && !state.changed {
-            let next = state.times.peek().map_or(until, |Reverse((time, _))| until.min(*time));
+            let next = state
+                .times
+                .peek()
+                .map_or(until, |Reverse((time, _))| until.min(*time));
             let now = clock::monotonic();
             if next <= now {
                 break;
             }
-            self.wakeup.wait_for(&mut state, Duration::from_nanos(next - now));
+            self.wakeup
+                .wait_for(&mut state, Duration::from_nanos(next - now));
         }
         state.changed = false;
     }
@@ -153,7 +177,9 @@ impl<T> Entry<T> {
     /// Decides about a pathpoint whose time has come, and sets its next time.
     fn check(&mut self, now: u64) -> Verdict {
         let missed = now.saturating_sub(self.due) / self.interval;
-        let next = self.due.saturating_add((missed + 1).saturating_mul(self.interval));
+        let next = self
+            .due
+            .saturating_add((missed + 1).saturating_mul(self.interval));
         if let Some(recorded) = self.series.recorded_at() {
             let again = recorded.saturating_add(self.interval);
             // The pathpoint's own last poll ended a little after it was due, so a little of the interval always remains:
@@ -164,7 +190,11 @@ impl<T> Entry<T> {
             }
         }
         self.due = next;
-        if self.series.begin_poll() { Verdict::Read } else { Verdict::Overrun }
+        if self.series.begin_poll() {
+            Verdict::Read
+        } else {
+            Verdict::Overrun
+        }
     }
 }
 
@@ -181,7 +211,11 @@ mod tests {
     struct Bench {
         buffer: Buffer,
         schedule: Schedule<&'static str>,
-        start: u64,
+    }
+
+    /// Monotonic nanoseconds, this many milliseconds after the start of a test.
+    fn at(ms: u64) -> u64 {
+        (ms + 1) * MS
     }
 
     impl Bench {
@@ -189,31 +223,33 @@ mod tests {
             let bench = Bench {
                 buffer: Buffer::new(1_000),
                 schedule: Schedule::default(),
-                start: clock::monotonic(),
             };
-            bench.replace(list);
+            bench.replace(0, list);
             bench
         }
 
-        fn replace(&self, list: &[(&'static str, u64)]) {
-            self.schedule.replace(list.iter().map(|&(name, ms)| {
-                (self.buffer.series(name, Kind::Unsigned16), Duration::from_millis(ms), name)
-            }));
+        fn replace(&self, ms: u64, list: &[(&'static str, u64)]) {
+            let entries = list.iter().map(|&(name, ms)| {
+                (
+                    self.buffer.series(name, Kind::Unsigned16),
+                    Duration::from_millis(ms),
+                    name,
+                )
+            });
+            self.schedule.replace(at(ms), entries);
         }
 
-        /// What is due this many milliseconds after the start (and a little, for the time that the test itself takes).
         fn due(&self, ms: u64) -> Vec<&'static str> {
-            let mut due = self.schedule.due(self.at(ms));
+            let mut due = self.schedule.due(at(ms));
             due.sort_unstable();
             due
         }
 
-        fn at(&self, ms: u64) -> u64 {
-            self.start + (ms + 5_000) * MS
-        }
-
         fn record(&self, name: &str, ms: u64) {
-            let moment = Moment { monotonic: self.at(ms), wall: i64::try_from(ms).unwrap() };
+            let moment = Moment {
+                monotonic: at(ms),
+                wall: i64::try_from(ms).unwrap(),
+            };
             let series = self.buffer.find(name).unwrap();
             series.record_now(moment, Reading::Value(Value::Int(1)));
         }
@@ -271,7 +307,7 @@ mod tests {
         for name in ["W1", "W2", "W3"] {
             bench.record(name, 0);
         }
-        bench.replace(&[("W1", 1_000), ("W2", 200), ("W4", 1_000)]);
+        bench.replace(300, &[("W1", 1_000), ("W2", 200), ("W4", 1_000)]);
         assert_eq!(bench.schedule.len(), 3);
         assert_eq!(bench.due(300), ["W2", "W4"]);
         bench.record("W2", 300);
@@ -291,6 +327,6 @@ mod tests {
         let bench = Bench::new(&[("W1", 60_000)]);
         bench.schedule.wait(Duration::from_secs(3_600));
         bench.schedule.wait(Duration::from_secs(3_600));
-        assert_eq!(bench.schedule.due(clock::monotonic()), ["W1"]);
+        assert_eq!(bench.schedule.due(clock::monotonic().max(at(0))), ["W1"]);
     }
 }

@@ -24,8 +24,9 @@ pub struct Buffer {
 impl Buffer {
     /// The series of a pathpoint with this name.
     pub(crate) fn series(&self, name: &str) -> PyResult<Arc<Series>> {
-        let kind = Kind::of_name(name)
-            .ok_or_else(|| PyValueError::new_err(format!("pathpoint name {name:?} declares no type")))?;
+        let kind = Kind::of_name(name).ok_or_else(|| {
+            PyValueError::new_err(format!("pathpoint name {name:?} declares no type"))
+        })?;
         Ok(self.core.series(name, kind))
     }
 }
@@ -36,7 +37,9 @@ impl Buffer {
     #[new]
     #[pyo3(signature = (capacity = DEFAULT_CAPACITY))]
     fn new(capacity: u64) -> Self {
-        Buffer { core: Arc::new(Core::new(capacity)) }
+        Buffer {
+            core: Arc::new(Core::new(capacity)),
+        }
     }
 
     /// Record a sample of a pathpoint.
@@ -46,18 +49,32 @@ impl Buffer {
     /// :param reading: a value, or an OperationFailedError
     /// :return: False if the timestamp is not above that of the latest sample: then nothing was recorded
     /// :raises ValueError: the name declares no type, or the value is none that the pathpoint can hold
-    fn record(&self, name: &str, timestamp: &Bound<'_, PyAny>, reading: &Bound<'_, PyAny>) -> PyResult<bool> {
+    fn record(
+        &self,
+        name: &str,
+        timestamp: &Bound<'_, PyAny>,
+        reading: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         let series = self.series(name)?;
         let value::Given::Reading(given) = value::reading(reading, series.kind())? else {
-            return Err(PyValueError::new_err(format!("{name} cannot hold {reading:?}")));
+            return Err(PyValueError::new_err(format!(
+                "{name} cannot hold {reading:?}"
+            )));
         };
-        let recorded = series.record(Sample { timestamp: value::timestamp(timestamp)?, reading: given });
+        let recorded = series.record(Sample {
+            timestamp: value::timestamp(timestamp)?,
+            reading: given,
+        });
         self.core.make_room();
         Ok(recorded.is_ok())
     }
 
     /// The latest sample of a pathpoint as (ms, value or OperationFailedError); None before the first.
-    fn latest<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<(i64, Bound<'py, PyAny>)>> {
+    fn latest<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+    ) -> PyResult<Option<(i64, Bound<'py, PyAny>)>> {
         let latest = self.core.find(name).and_then(|series| series.latest());
         latest.map(|sample| to_python(py, &sample)).transpose()
     }
@@ -115,7 +132,11 @@ impl Buffer {
     /// :return: False if that upload is not the one that is out
     #[pyo3(signature = (token, rejected = false))]
     fn refuse(&self, token: u64, rejected: bool) -> bool {
-        let refusal = if rejected { Refusal::Rejected } else { Refusal::NotDelivered };
+        let refusal = if rejected {
+            Refusal::Rejected
+        } else {
+            Refusal::NotDelivered
+        };
         self.core.refuse(token, refusal)
     }
 
@@ -168,7 +189,9 @@ impl SampleIterator {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<(i64, Bound<'py, PyAny>)>> {
-        let Some(series) = &self.series else { return Ok(None) };
+        let Some(series) = &self.series else {
+            return Ok(None);
+        };
         let sample = {
             let mut cursor = self.state.lock();
             if cursor.chunk.len() == 0 {

@@ -17,10 +17,17 @@ pub fn call_method1<'py>(
 }
 
 /// Tells the user's log about something that went wrong around a pathpoint: `smok_fast.pathpoint.reports.<name>(…)`.
-pub fn report<'py>(py: Python<'py>, name: &str, arguments: (&Bound<'py, PyAny>, &Bound<'py, PyAny>)) {
+pub fn report<'py>(
+    py: Python<'py>,
+    name: &str,
+    arguments: (&Bound<'py, PyAny>, &Bound<'py, PyAny>),
+) {
     static MODULE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let reported = MODULE
-        .get_or_try_init(py, || py.import("smok_fast.pathpoint.reports").map(|module| module.into_any().unbind()))
+        .get_or_try_init(py, || {
+            py.import("smok_fast.pathpoint.reports")
+                .map(|module| module.into_any().unbind())
+        })
         .and_then(|module| module.bind(py).call_method1(name, arguments).map(drop));
     if let Err(error) = reported {
         error.write_unraisable(py, Some(arguments.0));

@@ -63,7 +63,8 @@ pub fn not_read(py: Python<'_>) -> PyErr {
 
 /// The error of a pathpoint that is attached to no device.
 pub fn not_attached(py: Python<'_>) -> PyErr {
-    const MESSAGE: &str = "attach this pathpoint to a device first, with SMOKDevice.register_pathpoint";
+    const MESSAGE: &str =
+        "attach this pathpoint to a device first, with SMOKDevice.register_pathpoint";
     match instance_not_ready(py).and_then(|class| class.call1((MESSAGE,))) {
         Ok(instance) => PyErr::from_value(instance),
         Err(error) => error,

@@ -13,8 +13,8 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 use smok_core::value::Reason;
 
 use crate::order::{ReadOrder, WriteOrder};
-use crate::{callback, errors};
 use crate::pathpoint::PathpointCore;
+use crate::{callback, errors};
 
 /// Runs the reads and writes of sections. Called by the order executor thread; `stop` by any.
 #[pyclass(frozen, module = "smok_fast._core")]
@@ -26,7 +26,9 @@ pub struct OrderRunner {
 impl OrderRunner {
     #[new]
     fn new() -> Self {
-        OrderRunner { stopped: AtomicBool::new(false) }
+        OrderRunner {
+            stopped: AtomicBool::new(false),
+        }
     }
 
     /// Make the present run() return after the order that it is at, and every later one at once.
@@ -48,7 +50,10 @@ impl OrderRunner {
         pathpoints: &Bound<'_, PyDict>,
         execution: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
-        let run = Run { pathpoints, execution };
+        let run = Run {
+            pathpoints,
+            execution,
+        };
         let mut groups = Groups::default();
         let mut index = start;
         while index < orders.len() && !self.stopped.load(Ordering::Acquire) {
@@ -94,11 +99,17 @@ pub fn record_results(
 /// :param result: a value, an OperationFailedError, or None if it was not read
 /// :return: whether it failed
 #[pyfunction]
-pub fn record_result(pathpoint: &Bound<'_, PathpointCore>, result: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub fn record_result(
+    pathpoint: &Bound<'_, PathpointCore>,
+    result: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
     Ok(finish_read(pathpoint, result)?.is_some())
 }
 
-fn finish_read(pathpoint: &Bound<'_, PathpointCore>, result: &Bound<'_, PyAny>) -> PyResult<Option<Reason>> {
+fn finish_read(
+    pathpoint: &Bound<'_, PathpointCore>,
+    result: &Bound<'_, PyAny>,
+) -> PyResult<Option<Reason>> {
     if result.is_none() {
         pathpoint.get().series(pathpoint.py())?.end_poll();
         return Ok(None);
@@ -121,11 +132,15 @@ impl<'py> Groups<'py> {
     ) -> PyResult<()> {
         let py = order.py();
         let position = self.groups.iter().position(|(known, ..)| known.is(&group));
-        let (_, orders, pathpoints) = match position.and_then(|position| self.groups.get(position)) {
+        let (_, orders, pathpoints) = match position.and_then(|position| self.groups.get(position))
+        {
             Some(known) => known,
             None => {
-                self.groups.push((group, PyList::empty(py), PyList::empty(py)));
-                let Some(new) = self.groups.last() else { return Ok(()) };
+                self.groups
+                    .push((group, PyList::empty(py), PyList::empty(py)));
+                let Some(new) = self.groups.last() else {
+                    return Ok(());
+                };
                 new
             }
         };
@@ -135,7 +150,10 @@ impl<'py> Groups<'py> {
 
     fn flush(&mut self, execution: &Bound<'py, PyAny>) -> PyResult<()> {
         for (group, orders, pathpoints) in self.groups.drain(..) {
-            execution.call_method1(intern!(execution.py(), "read_group"), (group, orders, pathpoints))?;
+            execution.call_method1(
+                intern!(execution.py(), "read_group"),
+                (group, orders, pathpoints),
+            )?;
         }
         Ok(())
     }
@@ -150,7 +168,9 @@ struct Run<'a, 'py> {
 impl<'py> Run<'_, 'py> {
     fn read(&self, order: &Bound<'py, ReadOrder>, groups: &mut Groups<'py>) -> PyResult<()> {
         let py = order.py();
-        let Some(pathpoint) = self.find(order, order.get().path(py))? else { return Ok(()) };
+        let Some(pathpoint) = self.find(order, order.get().path(py))? else {
+            return Ok(());
+        };
         let core = pathpoint.get();
         if core.is_reparse()? {
             return self.tell(intern!(py, "read_reparse"), (order, &pathpoint));
@@ -193,11 +213,16 @@ impl<'py> Run<'_, 'py> {
         if !order.get().is_valid() {
             return self.tell(intern!(py, "stale"), (order,));
         }
-        let Some(pathpoint) = self.find(order, order.get().path(py))? else { return Ok(()) };
+        let Some(pathpoint) = self.find(order, order.get().path(py))? else {
+            return Ok(());
+        };
         if pathpoint.get().is_reparse()? {
             return Ok(()); // writing what is derived from other pathpoints does nothing
         }
-        let arguments = (order.get().value(py), advise_level(py, order.get().advise())?);
+        let arguments = (
+            order.get().value(py),
+            advise_level(py, order.get().advise())?,
+        );
         match pathpoint.call_method1(intern!(py, "on_write"), arguments) {
             Ok(result) if is_future(&result)? => {
                 self.tell(intern!(py, "write_future"), (order, &pathpoint, result))
@@ -218,9 +243,15 @@ impl<'py> Run<'_, 'py> {
     ) -> PyResult<Option<Bound<'py, PathpointCore>>> {
         let found = match self.pathpoints.get_item(path)? {
             Some(pathpoint) => pathpoint,
-            None => self.execution.call_method1(intern!(order.py(), "find"), (order,))?,
+            None => self
+                .execution
+                .call_method1(intern!(order.py(), "find"), (order,))?,
         };
-        if found.is_none() { Ok(None) } else { Ok(Some(found.cast_into()?)) }
+        if found.is_none() {
+            Ok(None)
+        } else {
+            Ok(Some(found.cast_into()?))
+        }
     }
 
     fn raised<O>(

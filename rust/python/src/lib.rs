@@ -23,6 +23,8 @@ mod _core {
     #[pymodule_export]
     use super::executor::{OrderRunner, record_result, record_results};
     #[pymodule_export]
+    use super::minijson::{DecodingError, EncodingError, MiniJSONError, dumps, loads};
+    #[pymodule_export]
     use super::pathpoint::PathpointCore;
     #[pymodule_export]
     use super::queue::OrderQueue;

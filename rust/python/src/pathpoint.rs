@@ -55,12 +55,16 @@ pub struct Overrides {
 impl PathpointCore {
     fn identity(&self) -> PyResult<&Identity> {
         self.identity.get().ok_or_else(|| {
-            PyRuntimeError::new_err("Pathpoint.__init__ was not called: call super().__init__(device, name, …)")
+            PyRuntimeError::new_err(
+                "Pathpoint.__init__ was not called: call super().__init__(device, name, …)",
+            )
         })
     }
 
     fn attachment(&self, py: Python<'_>) -> PyResult<&Attachment> {
-        self.attachment.get().ok_or_else(|| errors::not_attached(py))
+        self.attachment
+            .get()
+            .ok_or_else(|| errors::not_attached(py))
     }
 
     /// The series that holds this pathpoint's samples.
@@ -80,7 +84,10 @@ impl PathpointCore {
 
     /// The read group that reads this pathpoint, if there is one.
     pub fn read_group<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.read_group.lock().as_ref().map(|group| group.bind(py).clone())
+        self.read_group
+            .lock()
+            .as_ref()
+            .map(|group| group.bind(py).clone())
     }
 
     /// Notes that a read ended without giving a sample.
@@ -91,16 +98,24 @@ impl PathpointCore {
     /// Whether the last sample is old enough for another read.
     pub fn is_readable(&self) -> bool {
         let interval = self.read_no_often_than.load(Ordering::Relaxed);
-        let recorded = self.attachment.get().and_then(|attachment| attachment.series.recorded_at());
+        let recorded = self
+            .attachment
+            .get()
+            .and_then(|attachment| attachment.series.recorded_at());
         match recorded {
-            Some(recorded) if interval > 0 => clock::monotonic() > recorded.saturating_add(interval),
+            Some(recorded) if interval > 0 => {
+                clock::monotonic() > recorded.saturating_add(interval)
+            }
             _ => true,
         }
     }
 
     /// Records what a read has just given; something that the pathpoint cannot hold is a failure with reason TYPE.
     /// Returns the failure's reason, if it is one.
-    pub fn record_read(slf: &Bound<'_, Self>, object: &Bound<'_, PyAny>) -> PyResult<Option<Reason>> {
+    pub fn record_read(
+        slf: &Bound<'_, Self>,
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Reason>> {
         let py = slf.py();
         let attachment = slf.get().attachment(py)?;
         let reading = admit(slf, attachment.series.kind(), object)?;
@@ -143,7 +158,12 @@ impl PathpointCore {
     /// Calls `callable_on_change`.
     fn announce(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        let callable = slf.get().callable_on_change.lock().as_ref().map(|callable| callable.clone_ref(py));
+        let callable = slf
+            .get()
+            .callable_on_change
+            .lock()
+            .as_ref()
+            .map(|callable| callable.clone_ref(py));
         if let Some(callable) = callable {
             callback::changed(slf.as_any(), callable.bind(py));
         }
@@ -157,7 +177,11 @@ fn replace(slot: &Mutex<Option<Py<PyAny>>>, object: Option<Bound<'_, PyAny>>) {
 }
 
 /// What a Python object says about the pathpoint; something that it cannot hold is logged and is a TYPE failure.
-fn admit(slf: &Bound<'_, PathpointCore>, kind: Kind, object: &Bound<'_, PyAny>) -> PyResult<Reading> {
+fn admit(
+    slf: &Bound<'_, PathpointCore>,
+    kind: Kind,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<Reading> {
     Ok(match value::reading(object, kind)? {
         Given::Reading(reading) => reading,
         Given::WrongType => {
@@ -193,8 +217,13 @@ impl PathpointCore {
         }
         let reparse = is_reparse(&text);
         drop(text);
-        let identity = Identity { name: name.unbind(), reparse };
-        self.identity.set(identity).map_err(|_| PyRuntimeError::new_err("the pathpoint has a name already"))
+        let identity = Identity {
+            name: name.unbind(),
+            reparse,
+        };
+        self.identity
+            .set(identity)
+            .map_err(|_| PyRuntimeError::new_err("the pathpoint has a name already"))
     }
 
     /// Attach the pathpoint to a device's buffer, once.
@@ -217,7 +246,10 @@ impl PathpointCore {
             series: buffer.get().series(&name)?,
             buffer: Arc::clone(&buffer.get().core),
             store,
-            overrides: Overrides { can_read, set_new_value },
+            overrides: Overrides {
+                can_read,
+                set_new_value,
+            },
         };
         self.attachment
             .set(attachment)
@@ -225,10 +257,18 @@ impl PathpointCore {
     }
 
     /// Take over what a store remembers from before: a sample that is not recorded again.
-    fn _remember(&self, py: Python<'_>, timestamp: &Bound<'_, PyAny>, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn _remember(
+        &self,
+        py: Python<'_>,
+        timestamp: &Bound<'_, PyAny>,
+        object: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let series = self.series(py)?;
         if let Given::Reading(reading) = value::reading(object, series.kind())? {
-            series.remember(Sample { timestamp: value::timestamp(timestamp)?, reading });
+            series.remember(Sample {
+                timestamp: value::timestamp(timestamp)?,
+                reading,
+            });
         }
         Ok(())
     }
@@ -247,19 +287,31 @@ impl PathpointCore {
 
     #[getter]
     fn current_timestamp(&self) -> Option<i64> {
-        self.attachment.get()?.series.latest().map(|sample| sample.timestamp)
+        self.attachment
+            .get()?
+            .series
+            .latest()
+            .map(|sample| sample.timestamp)
     }
 
     #[getter]
     fn current_value<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let latest = self.attachment.get().and_then(|attachment| attachment.series.latest());
-        latest.map(|sample| value::reading_to_python(py, &sample.reading, sample.timestamp)).transpose()
+        let latest = self
+            .attachment
+            .get()
+            .and_then(|attachment| attachment.series.latest());
+        latest
+            .map(|sample| value::reading_to_python(py, &sample.reading, sample.timestamp))
+            .transpose()
     }
 
     /// Monotonic seconds of the last sample, 0 before the first.
     #[getter]
     fn last_read(&self) -> f64 {
-        let recorded = self.attachment.get().and_then(|attachment| attachment.series.recorded_at());
+        let recorded = self
+            .attachment
+            .get()
+            .and_then(|attachment| attachment.series.recorded_at());
         // Nanoseconds of uptime fit a double to the microsecond for centuries.
         #[allow(clippy::cast_precision_loss)]
         recorded.map_or(0.0, |nanos| nanos as f64 / NANOS)
@@ -267,7 +319,10 @@ impl PathpointCore {
 
     #[getter]
     fn callable_on_change(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.callable_on_change.lock().as_ref().map(|callable| callable.clone_ref(py))
+        self.callable_on_change
+            .lock()
+            .as_ref()
+            .map(|callable| callable.clone_ref(py))
     }
 
     #[setter]
@@ -275,7 +330,9 @@ impl PathpointCore {
         if let Some(callable) = &callable
             && !callable.is_callable()
         {
-            return Err(PyTypeError::new_err("callable_on_change must be a callable or None"));
+            return Err(PyTypeError::new_err(
+                "callable_on_change must be a callable or None",
+            ));
         }
         replace(&self.callable_on_change, callable);
         Ok(())
@@ -318,7 +375,9 @@ impl PathpointCore {
     /// :raises OperationFailedError: the last read failed
     /// :raises InstanceNotReady: it is attached to no device
     fn get<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
-        let Some(sample) = self.series(py)?.latest() else { return Err(errors::not_read(py)) };
+        let Some(sample) = self.series(py)?.latest() else {
+            return Err(errors::not_read(py));
+        };
         let object = value::reading_to_python(py, &sample.reading, sample.timestamp)?;
         match sample.reading {
             Reading::Value(_) => Ok((sample.timestamp, object)),
@@ -345,7 +404,11 @@ impl PathpointCore {
                 (error.getattr(intern!(py, "timestamp"))?, error)
             }
             2 => (args.get_item(0)?, args.get_item(1)?),
-            _ => return Err(PyTypeError::new_err("expected (timestamp, value) or (OperationFailedError)")),
+            _ => {
+                return Err(PyTypeError::new_err(
+                    "expected (timestamp, value) or (OperationFailedError)",
+                ));
+            }
         };
         let timestamp = value::timestamp(&timestamp)?;
         let reading = admit(slf, attachment.series.kind(), &object)?;
@@ -353,8 +416,10 @@ impl PathpointCore {
         match attachment.series.record(Sample { timestamp, reading }) {
             Ok(()) => {}
             Err(NotNewer { given, latest }) => {
-                let text = format!("timestamp {given} is not above the current one, {latest}: ignored\0");
-                let text = std::ffi::CString::from_vec_with_nul(text.into_bytes()).unwrap_or_default();
+                let text =
+                    format!("timestamp {given} is not above the current one, {latest}: ignored\0");
+                let text =
+                    std::ffi::CString::from_vec_with_nul(text.into_bytes()).unwrap_or_default();
                 return PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1);
             }
         }
@@ -368,7 +433,10 @@ impl PathpointCore {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let class = slf.get_type().name()?.to_string();
-        Ok(format!("{class}({:?})", slf.get().identity()?.name.bind(slf.py()).to_cow()?))
+        Ok(format!(
+            "{class}({:?})",
+            slf.get().identity()?.name.bind(slf.py()).to_cow()?
+        ))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

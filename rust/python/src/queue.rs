@@ -22,7 +22,9 @@ pub fn duration(seconds: f64) -> Duration {
 impl OrderQueue {
     #[new]
     fn new() -> Self {
-        OrderQueue { core: Core::default() }
+        OrderQueue {
+            core: Core::default(),
+        }
     }
 
     /// Put an item at the end of the queue.

@@ -18,20 +18,26 @@ pub struct ArchiveSchedule {
 impl ArchiveSchedule {
     #[new]
     fn new() -> Self {
-        ArchiveSchedule { core: Schedule::default() }
+        ArchiveSchedule {
+            core: Schedule::default(),
+        }
     }
 
     /// Replace the whole list; what stays with the same interval keeps its rhythm.
     ///
     /// :param entries: pathpoints with their intervals in seconds
     /// :raises InstanceNotReady: a pathpoint is attached to no device
-    fn replace(&self, py: Python<'_>, entries: Vec<(Bound<'_, PathpointCore>, f64)>) -> PyResult<()> {
+    fn replace(
+        &self,
+        py: Python<'_>,
+        entries: Vec<(Bound<'_, PathpointCore>, f64)>,
+    ) -> PyResult<()> {
         let mut list = Vec::with_capacity(entries.len());
         for (pathpoint, interval) in &entries {
             let series = pathpoint.get().series(py)?;
             list.push((series.clone(), duration(*interval), series.name().clone()));
         }
-        self.core.replace(list);
+        self.core.replace(clock::monotonic(), list);
         Ok(())
     }
 

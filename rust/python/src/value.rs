@@ -18,7 +18,11 @@ pub enum Given {
 pub fn reading(object: &Bound<'_, PyAny>, kind: Kind) -> PyResult<Given> {
     if let Some(value) = value(object) {
         let admitted = kind.admits(&value);
-        return Ok(if admitted { Given::Reading(Reading::Value(value)) } else { Given::WrongType });
+        return Ok(if admitted {
+            Given::Reading(Reading::Value(value))
+        } else {
+            Given::WrongType
+        });
     }
     Ok(match crate::errors::reason_of(object)? {
         Some(reason) => Given::Reading(Reading::Failed(reason)),
@@ -35,7 +39,10 @@ fn value(object: &Bound<'_, PyAny>) -> Option<Value> {
         return Some(Value::Float(float.value()));
     }
     if let Ok(text) = object.cast::<PyString>() {
-        return text.to_cow().ok().map(|text| Value::Text(text.as_ref().into()));
+        return text
+            .to_cow()
+            .ok()
+            .map(|text| Value::Text(text.as_ref().into()));
     }
     if let Ok(int) = object.extract() {
         return Some(Value::Int(int));
@@ -75,7 +82,9 @@ const FARTHEST: f64 = 4.0e15;
 pub fn timestamp(object: &Bound<'_, PyAny>) -> PyResult<i64> {
     let float: f64 = object.extract()?;
     if float.is_nan() || float.abs() > FARTHEST {
-        return Err(PyValueError::new_err(format!("{float} is no time in milliseconds")));
+        return Err(PyValueError::new_err(format!(
+            "{float} is no time in milliseconds"
+        )));
     }
     // In range and exact, as was just checked.
     #[allow(clippy::cast_possible_truncation)]

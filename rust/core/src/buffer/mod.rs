@@ -128,7 +128,12 @@ impl Buffer {
             match deadline {
                 None => self.shared.changed.wait(&mut queue),
                 Some(deadline) => {
-                    if self.shared.changed.wait_until(&mut queue, deadline).timed_out() {
+                    if self
+                        .shared
+                        .changed
+                        .wait_until(&mut queue, deadline)
+                        .timed_out()
+                    {
                         break;
                     }
                 }
@@ -155,7 +160,10 @@ impl Buffer {
             pathpoints: all.len() as u64,
             recorded,
             acknowledged,
-            pending: all.iter().map(|series| series.data.lock().pending_count()).sum(),
+            pending: all
+                .iter()
+                .map(|series| series.data.lock().pending_count())
+                .sum(),
             kept: self.shared.kept.load(Ordering::Relaxed),
             dropped: self.shared.dropped.load(Ordering::Relaxed),
         }
@@ -184,10 +192,16 @@ impl Buffer {
         for series in all {
             let mut data = series.data.lock();
             let (older, acknowledged) = data.older_than(cutoff);
-            let count = if only_acknowledged { acknowledged } else { older };
+            let count = if only_acknowledged {
+                acknowledged
+            } else {
+                older
+            };
             data.forget(count);
             freed += count as u64;
-            self.shared.dropped.fetch_add((count - acknowledged.min(count)) as u64, Ordering::Relaxed);
+            self.shared
+                .dropped
+                .fetch_add((count - acknowledged.min(count)) as u64, Ordering::Relaxed);
         }
         self.shared.kept.fetch_sub(freed, Ordering::Relaxed);
         freed
@@ -199,12 +213,23 @@ fn cutoff(all: &[Arc<Series>], excess: u64, only_acknowledged: bool) -> i64 {
     let before = |timestamp: i64| -> u64 {
         let count = |series: &Arc<Series>| {
             let (older, acknowledged) = series.data.lock().older_than(timestamp);
-            if only_acknowledged { acknowledged } else { older }
+            if only_acknowledged {
+                acknowledged
+            } else {
+                older
+            }
         };
         all.iter().map(|series| count(series) as u64).sum()
     };
-    let oldest = all.iter().filter_map(|series| series.data.lock().oldest()).min();
-    let newest = all.iter().filter_map(|series| series.latest()).map(|latest| latest.timestamp).max();
+    let oldest = all
+        .iter()
+        .filter_map(|series| series.data.lock().oldest())
+        .min();
+    let newest = all
+        .iter()
+        .filter_map(|series| series.latest())
+        .map(|latest| latest.timestamp)
+        .max();
     let (mut low, mut high) = (oldest.unwrap_or(0), newest.unwrap_or(0).saturating_add(1));
     while low < high {
         let middle = low.midpoint(high);

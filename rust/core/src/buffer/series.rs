@@ -82,7 +82,10 @@ impl Series {
         if let Some(latest) = &data.latest
             && sample.timestamp <= latest.timestamp
         {
-            return Err(NotNewer { given: sample.timestamp, latest: latest.timestamp });
+            return Err(NotNewer {
+                given: sample.timestamp,
+                latest: latest.timestamp,
+            });
         }
         self.push(&mut data, sample);
         drop(data);
@@ -95,7 +98,10 @@ impl Series {
     /// millisecond after the latest one. Returns the stamp, in milliseconds since the epoch.
     pub fn record_now(self: &Arc<Self>, moment: Moment, reading: Reading) -> i64 {
         let mut data = self.data.lock();
-        let earliest = data.latest.as_ref().map_or(i64::MIN, |latest| latest.timestamp.saturating_add(1));
+        let earliest = data
+            .latest
+            .as_ref()
+            .map_or(i64::MIN, |latest| latest.timestamp.saturating_add(1));
         let timestamp = moment.wall.max(earliest);
         self.push(&mut data, Sample { timestamp, reading });
         drop(data);
@@ -119,7 +125,9 @@ impl Series {
     #[must_use]
     pub fn range(&self, start: i64, stop: i64, most: usize) -> Vec<Sample> {
         let data = self.data.lock();
-        let from = data.samples.partition_point(|sample| sample.timestamp < start);
+        let from = data
+            .samples
+            .partition_point(|sample| sample.timestamp < start);
         data.samples
             .range(from..)
             .take_while(|sample| sample.timestamp <= stop)
@@ -165,7 +173,9 @@ impl Data {
     /// The samples that the server has not acknowledged, and the number of the first of them.
     pub(super) fn pending(&self) -> (u64, impl Iterator<Item = &Sample>) {
         let from = self.acknowledged.max(self.first);
-        let skip = usize::try_from(from - self.first).unwrap_or(usize::MAX).min(self.samples.len());
+        let skip = usize::try_from(from - self.first)
+            .unwrap_or(usize::MAX)
+            .min(self.samples.len());
         (from, self.samples.range(skip..))
     }
 
@@ -180,9 +190,14 @@ impl Data {
 
     /// How many samples are older than this, and how many of them the server has acknowledged.
     pub(super) fn older_than(&self, timestamp: i64) -> (usize, usize) {
-        let older = self.samples.partition_point(|sample| sample.timestamp < timestamp);
+        let older = self
+            .samples
+            .partition_point(|sample| sample.timestamp < timestamp);
         let acknowledged = self.acknowledged.saturating_sub(self.first);
-        (older, older.min(usize::try_from(acknowledged).unwrap_or(usize::MAX)))
+        (
+            older,
+            older.min(usize::try_from(acknowledged).unwrap_or(usize::MAX)),
+        )
     }
 
     pub(super) fn oldest(&self) -> Option<i64> {

@@ -8,7 +8,10 @@ use crate::value::{Reading, Reason, Sample, Value};
 const PLENTY: usize = 1 << 20;
 
 fn int(timestamp: i64, int: i64) -> Sample {
-    Sample { timestamp, reading: Reading::Value(Value::Int(int)) }
+    Sample {
+        timestamp,
+        reading: Reading::Value(Value::Int(int)),
+    }
 }
 
 fn record(buffer: &Buffer, name: &str, sample: Sample) {
@@ -22,21 +25,29 @@ fn upload(buffer: &Buffer, max_bytes: usize) -> Option<Upload> {
 
 /// What a body says, as (path, timestamp, value or error code).
 fn contents(body: &[u8]) -> Vec<(String, i64, String)> {
-    let Doc::List(entries) = minijson::decode(body).unwrap() else { panic!("no list") };
+    let Doc::List(entries) = minijson::decode(body).unwrap() else {
+        panic!("no list")
+    };
     let mut contents = Vec::new();
     for entry in entries {
-        let Doc::Object(fields) = entry else { panic!("no object") };
+        let Doc::Object(fields) = entry else {
+            panic!("no object")
+        };
         let [(path_key, Doc::Text(path)), (values_key, Doc::List(values))] = &fields[..] else {
             panic!("{fields:?}")
         };
         assert_eq!((path_key.as_ref(), values_key.as_ref()), ("path", "values"));
         for value in values {
-            let Doc::List(value) = value else { panic!("no list") };
+            let Doc::List(value) = value else {
+                panic!("no list")
+            };
             let (timestamp, said) = match &value[..] {
                 [Doc::Int(timestamp), Doc::Int(int)] => (timestamp, int.to_string()),
                 [Doc::Int(timestamp), Doc::Float(float)] => (timestamp, float.to_string()),
                 [Doc::Int(timestamp), Doc::Text(text)] => (timestamp, text.to_string()),
-                [Doc::Bool(false), Doc::Int(timestamp), Doc::Text(code)] => (timestamp, code.to_string()),
+                [Doc::Bool(false), Doc::Int(timestamp), Doc::Text(code)] => {
+                    (timestamp, code.to_string())
+                }
                 other => panic!("{other:?}"),
             };
             contents.push((path.to_string(), *timestamp, said));
@@ -50,10 +61,31 @@ fn a_body_carries_every_kind_of_reading() {
     let buffer = Buffer::new(DEFAULT_CAPACITY);
     record(&buffer, "W1", int(1_700_000_000_000, 65_535));
     let float = Reading::Value(Value::Float(0.1));
-    record(&buffer, "d1", Sample { timestamp: 1, reading: float });
+    record(
+        &buffer,
+        "d1",
+        Sample {
+            timestamp: 1,
+            reading: float,
+        },
+    );
     let text = Reading::Value(Value::Text("zażółć".into()));
-    record(&buffer, "u1", Sample { timestamp: 2, reading: text });
-    record(&buffer, "w1", Sample { timestamp: 3, reading: Reading::Failed(Reason::Timeout) });
+    record(
+        &buffer,
+        "u1",
+        Sample {
+            timestamp: 2,
+            reading: text,
+        },
+    );
+    record(
+        &buffer,
+        "w1",
+        Sample {
+            timestamp: 3,
+            reading: Reading::Failed(Reason::Timeout),
+        },
+    );
     let upload = upload(&buffer, PLENTY).unwrap();
     assert_eq!(upload.samples, 4);
     let expected = [
@@ -82,8 +114,20 @@ fn a_sample_that_is_not_newer_is_refused() {
     let buffer = Buffer::new(DEFAULT_CAPACITY);
     let series = buffer.series("W1", Kind::Unsigned16);
     series.record(int(10, 1)).unwrap();
-    assert_eq!(series.record(int(10, 2)), Err(NotNewer { given: 10, latest: 10 }));
-    assert_eq!(series.record(int(9, 2)), Err(NotNewer { given: 9, latest: 10 }));
+    assert_eq!(
+        series.record(int(10, 2)),
+        Err(NotNewer {
+            given: 10,
+            latest: 10
+        })
+    );
+    assert_eq!(
+        series.record(int(9, 2)),
+        Err(NotNewer {
+            given: 9,
+            latest: 10
+        })
+    );
     assert_eq!(series.latest(), Some(int(10, 1)));
     assert_eq!(buffer.statistics().recorded, 1);
 }
@@ -93,7 +137,10 @@ fn reads_are_stamped_upwards_while_the_wall_clock_is_set_back() {
     let buffer = Buffer::new(DEFAULT_CAPACITY);
     let series = buffer.series("W1", Kind::Unsigned16);
     let stamps = [1_000, 1_000, 400, 2_000].map(|wall| {
-        series.record_now(Moment { monotonic: 1, wall }, Reading::Value(Value::Int(wall)))
+        series.record_now(
+            Moment { monotonic: 1, wall },
+            Reading::Value(Value::Int(wall)),
+        )
     });
     assert_eq!(stamps, [1_000, 1_001, 1_002, 2_000]);
 }
@@ -115,7 +162,10 @@ fn an_upload_is_the_same_until_it_is_acknowledged() {
     assert!(buffer.acknowledge(rest.token));
     assert!(upload(&buffer, PLENTY).is_none());
     let figures = buffer.statistics();
-    assert_eq!((figures.recorded, figures.acknowledged, figures.pending), (3, 3, 0));
+    assert_eq!(
+        (figures.recorded, figures.acknowledged, figures.pending),
+        (3, 3, 0)
+    );
 }
 
 #[test]
@@ -137,9 +187,14 @@ fn what_the_server_rejects_ends_up_alone_and_the_rest_gets_through() {
     }
     let mut delivered = Vec::new();
     for _ in 0..200 {
-        let Some(out) = upload(&buffer, PLENTY) else { break };
+        let Some(out) = upload(&buffer, PLENTY) else {
+            break;
+        };
         let said = contents(&out.body);
-        if said.iter().any(|(path, _, value)| path == "W1" && value == "42") {
+        if said
+            .iter()
+            .any(|(path, _, value)| path == "W1" && value == "42")
+        {
             assert!(buffer.refuse(out.token, Refusal::Rejected));
         } else {
             delivered.extend(said);
@@ -155,12 +210,22 @@ fn what_the_server_rejects_ends_up_alone_and_the_rest_gets_through() {
 fn one_sample_is_sent_however_small_the_limit() {
     let buffer = Buffer::new(DEFAULT_CAPACITY);
     let text = Reading::Value(Value::Text("x".repeat(1_000).into()));
-    record(&buffer, "u1", Sample { timestamp: 1, reading: text });
+    record(
+        &buffer,
+        "u1",
+        Sample {
+            timestamp: 1,
+            reading: text,
+        },
+    );
     record(&buffer, "W1", int(1, 1));
     let first = upload(&buffer, 10).unwrap();
     assert_eq!(first.samples, 1);
     buffer.acknowledge(first.token);
-    assert_eq!(contents(&upload(&buffer, 10).unwrap().body), [("W1".into(), 1, "1".into())]);
+    assert_eq!(
+        contents(&upload(&buffer, 10).unwrap().body),
+        [("W1".into(), 1, "1".into())]
+    );
 }
 
 #[test]
@@ -188,16 +253,25 @@ fn a_full_buffer_forgets_what_the_server_has_and_then_the_oldest() {
     }
     buffer.make_room();
     let figures = buffer.statistics();
-    assert_eq!((figures.kept, figures.dropped, figures.pending), (70, 0, 50));
+    assert_eq!(
+        (figures.kept, figures.dropped, figures.pending),
+        (70, 0, 50)
+    );
     for number in 50..100 {
         record(&buffer, "W2", int(number, number));
     }
     buffer.make_room();
     let figures = buffer.statistics();
-    assert_eq!((figures.kept, figures.dropped, figures.pending), (70, 30, 70));
+    assert_eq!(
+        (figures.kept, figures.dropped, figures.pending),
+        (70, 30, 70)
+    );
     let series = buffer.series("W2", Kind::Unsigned16);
     assert_eq!(series.range(i64::MIN, i64::MAX, 1), [int(30, 30)]);
-    assert_eq!(buffer.series("W1", Kind::Unsigned16).latest(), Some(int(49, 49)));
+    assert_eq!(
+        buffer.series("W1", Kind::Unsigned16).latest(),
+        Some(int(49, 49))
+    );
 }
 
 #[test]

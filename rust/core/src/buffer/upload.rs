@@ -68,12 +68,17 @@ impl Buffer {
     }
 
     fn collect(&self, state: &mut State, max_bytes: usize) -> Result<Option<Out>, EncodingError> {
-        let mut budget = Budget { bytes: max_bytes, samples: state.most_samples.unwrap_or(u64::MAX) };
+        let mut budget = Budget {
+            bytes: max_bytes,
+            samples: state.most_samples.unwrap_or(u64::MAX),
+        };
         let mut body = Body::default();
         let mut parts = Vec::new();
         let waiting = self.shared.queue.lock().waiting.len();
         for _ in 0..waiting {
-            let Some(series) = self.shared.queue.lock().waiting.pop_front() else { break };
+            let Some(series) = self.shared.queue.lock().waiting.pop_front() else {
+                break;
+            };
             match body.add(&series, &mut budget) {
                 Ok(Some(up_to)) => parts.push(Part { series, up_to }),
                 Ok(None) => self.requeue(&series),
@@ -93,20 +98,31 @@ impl Buffer {
         state.last_token += 1;
         let samples = body.samples;
         let body = body.finish(parts.len())?;
-        Ok(Some(Out { upload: Upload { samples, body, token: state.last_token }, parts }))
+        Ok(Some(Out {
+            upload: Upload {
+                samples,
+                body,
+                token: state.last_token,
+            },
+            parts,
+        }))
     }
 
     /// The server has the samples of this upload. False if it is not the one that is out.
     pub fn acknowledge(&self, token: u64) -> bool {
         let mut state = self.upload.lock();
-        let Some(out) = state.out.take_if(|out| out.upload.token == token) else { return false };
+        let Some(out) = state.out.take_if(|out| out.upload.token == token) else {
+            return false;
+        };
         state.most_samples = state.most_samples.and_then(|most| most.checked_mul(2));
         drop(state);
         for part in &out.parts {
             part.series.data.lock().acknowledge(part.up_to);
             self.requeue(&part.series);
         }
-        self.shared.acknowledged.fetch_add(out.upload.samples, Ordering::Relaxed);
+        self.shared
+            .acknowledged
+            .fetch_add(out.upload.samples, Ordering::Relaxed);
         self.make_room();
         true
     }
@@ -114,7 +130,11 @@ impl Buffer {
     /// The server does not have the samples of this upload. False if it is not the one that is out.
     pub fn refuse(&self, token: u64, refusal: Refusal) -> bool {
         let mut state = self.upload.lock();
-        if state.out.as_ref().is_none_or(|out| out.upload.token != token) {
+        if state
+            .out
+            .as_ref()
+            .is_none_or(|out| out.upload.token != token)
+        {
             return false;
         }
         if refusal == Refusal::Rejected
