@@ -348,8 +348,7 @@ class SMOKDevice:
         for thread in threads:
             thread.terminate()
         for thread in threads:
-            if thread.is_alive() and thread is not threading.current_thread():
-                thread.join(max(deadline - time.monotonic(), 0.0))
+            thread.join(max(deadline - time.monotonic(), 0.0))
 
     def __enter__(self) -> Self:
         return self
@@ -407,8 +406,18 @@ class SMOKDevice:
         :param kwargs: nothing yet
         """
 
-    def _synced(self) -> None:
-        """Called by CommunicatorThread after each conversation."""
+    @property
+    def link_is_up(self) -> bool | None:
+        """Whether the server answered the last time; None if it was not asked yet."""
+        return None if self.getter is None else self.getter.link.is_up
+
+    @property
+    def queue_length(self) -> int:
+        """How many sections wait to be executed."""
+        return len(self._order_queue)
+
+    def note_conversation(self) -> None:
+        """Look whether the device is synced now. Called by CommunicatorThread after each conversation."""
         sensors = self.dont_do_pathpoints or self._sensors.synced_once
         predicates = self.dont_do_predicates or self._predicates.synced_once
         if sensors and predicates:
@@ -449,14 +458,14 @@ class SMOKDevice:
         if known is not None:
             return known
         if path.startswith("r"):
-            return self._reparse_pathpoint(path, storage_level)
+            return self._make_reparse_pathpoint(path, storage_level)
         provided = self.provide_unknown_pathpoint(path, storage_level)
         if provided.name != path:
             raise KeyError(f"asked for pathpoint {path}, got {provided.name}")
         self.register_pathpoint(provided)
         return self.pathpoints[path]
 
-    def _reparse_pathpoint(self, path: str, storage_level: StorageLevel) -> Pathpoint:
+    def _make_reparse_pathpoint(self, path: str, storage_level: StorageLevel) -> Pathpoint:
         try:
             pathpoint = ReparsePathpoint(self, path, storage_level)
         except ValueError as error:

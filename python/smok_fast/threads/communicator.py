@@ -109,6 +109,7 @@ class CommunicatorThread(TerminableThread):
         if task.answered:
             self._link.up()
             self._tell(self._device.on_successful_sync)
+        self._device.note_conversation()
         return more
 
     def _pause(self) -> None:
