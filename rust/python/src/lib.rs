@@ -17,4 +17,7 @@ mod value;
 
 /// The native core of smok_fast. Use the modules of `smok_fast` instead of this one.
 #[pymodule(gil_used = false)]
-mod _core {}
+mod _core {
+    #[pymodule_export]
+    use crate::modbus::{ModbusClient, ModbusQuery, ModbusRequest, ModbusServer, modbus_plan};
+}
