@@ -4,7 +4,7 @@
 //! Every other frame is the late answer of a request that was given up, or noise: counted, and otherwise ignored.
 //! A transaction identifier comes again after 65 535 requests; 0 is never used, since devices that lose track send it.
 //!
-//! Source: MODBUS Messaging on TCP/IP Implementation Guide V1.0b, section 4.4.2 (client state machine).
+//! Source: MODBUS Messaging on TCP/IP Implementation Guide V1.0b, section 4.4.1 (MODBUS client).
 
 use super::pdu::{Answer, BadResponse, ExceptionCode, Request, ResponseError};
 use super::tcp::{Frame, FrameError, FrameParser, encode_frame};
