@@ -1,8 +1,9 @@
 """From an HTTP request to a plain function and back.
 
-A resource is a list of :class:`Endpoint`. Its handler is an ordinary function of a :class:`Call` that runs in a worker
-thread, so that neither decoding nor the database ever blocks the event loop. It gives back a JSON value (None: 204), or
-a response of its own, or raises :class:`~smok_fast.server.checks.Refused`.
+A resource is a list of :class:`Endpoint`. Its handler is an ordinary function of a :class:`Call`
+that runs in a worker thread, so that neither decoding nor the database ever blocks the event loop.
+It gives back a JSON value (None: 204), or a response of its own, or raises
+:class:`~smok_fast.server.checks.ApiError`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smok_fast.server import checks, tables, wire
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
 from smok_fast.server.faults import Faults
 from smok_fast.server.identity import Identifier
 from smok_fast.server.store import Store, insert_new
@@ -41,7 +42,8 @@ class Context:
     :param store: the database
     :param identifier: tells callers by their certificates
     :param faults: the faults to inject
-    :param admin_token: what the admin API asks for as bearer token; None: nothing, but it answers loopback only
+    :param admin_token: what the admin API asks for as bearer token; None: nothing, but it answers
+        loopback only
     :param max_body: how many bytes a request's body may have
     """
 
@@ -95,19 +97,21 @@ class Call:
     def required(self, name: str) -> str:
         """A query parameter that must be there.
 
-        :raises Refused: 400, it is not
+        :raises ApiError: 400, it is not
         """
         return checks.key(checks.field(self.query, name, "query"), name)
 
     def number(self, name: str, default: int, maximum: int = checks.INT64_MAX) -> int:
-        """An integer query parameter.
+        """An integer query parameter, or the default where it is absent.
 
-        :raises Refused: 400, it is no integer between 0 and the maximum
+        :raises ApiError: 400, it is no integer between 0 and the maximum
         """
+        if name not in self.query:
+            return default
         try:
-            number = int(self.query.get(name, default))
+            number = int(self.query[name])
         except ValueError:
-            raise Refused(400, f"{name} must be an integer") from None
+            raise ApiError(400, f"{name} must be an integer") from None
         return checks.integer(number, name, 0, maximum)
 
     def limit(self) -> int:
@@ -131,7 +135,8 @@ class Endpoint:
     :ivar method: HTTP method
     :ivar path: path, with Starlette's ``{name}`` or ``{name:path}`` where it varies
     :ivar handler: the function that answers; the first line of its docstring explains the call
-    :ivar about_device: whether an admin call is about one device, named by the ``device`` query parameter
+    :ivar about_device: whether an admin call is about one device, named by the ``device`` query
+        parameter
     """
 
     method: str
@@ -155,14 +160,15 @@ class Endpoint:
 
     async def _answer(self, request: Request) -> Response:
         started = time.monotonic()
-        context: Context = request.app.state.context
-        device_id = self._authorize(request, context)
-        body = wire.Body(
-            await _read(request, context.max_body), request.headers.get("Content-Type", "")
-        )
-        call = Call(context, device_id, request.path_params, request.query_params, body)
         accept = request.headers.get("Accept", "")
-        response = await run_in_threadpool(self._handle, call, accept)
+        device_id = ""
+        try:
+            device_id = self._authorize(request)
+            call = await self._receive(request, device_id)
+            response = await run_in_threadpool(self._handle, call, accept)
+        except ApiError as refused:
+            response = wire.refusal(accept, refused.status_code, refused.status)
+            logger.info("%s %s: %s", self.method, request.url.path, refused.status)
         logger.info(
             "%s %s of device %s: %d in %.1f ms",
             self.method,
@@ -173,13 +179,22 @@ class Endpoint:
         )
         return response
 
-    def _authorize(self, request: Request, context: Context) -> str:
+    def _authorize(self, request: Request) -> str:
+        """The device that the call is about, empty for none."""
+        context: Context = request.app.state.context
         if not self.is_admin:
             return context.identifier.device_id(request)
         _check_admin(request, context.admin_token)
         if not self.about_device:
             return ""
         return checks.key(checks.field(request.query_params, "device", "query"), "device")
+
+    async def _receive(self, request: Request, device_id: str) -> Call:
+        context: Context = request.app.state.context
+        content = await _read(request, context.max_body)
+        body = wire.Body(content, request.headers.get("Content-Type", ""))
+        parameters = {name: checks.text(value, name) for name, value in request.path_params.items()}
+        return Call(context, device_id, parameters, request.query_params, body)
 
     def _handle(self, call: Call, accept: str) -> Response:
         if call.device_id:
@@ -191,13 +206,13 @@ class Endpoint:
 def _check_admin(request: Request, token: str | None) -> None:
     if token is None:
         if not _is_loopback(request):
-            raise Refused(403, "without an admin token the admin API answers this machine only")
+            raise ApiError(403, "without an admin token the admin API answers this machine only")
         return
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not hmac.compare_digest(
         given.strip().encode("latin-1"), token.encode()
     ):
-        raise Refused(401, "the admin API needs the admin token: Authorization: Bearer …")
+        raise ApiError(401, "the admin API needs the admin token: Authorization: Bearer …")
 
 
 def _is_loopback(request: Request) -> bool:
@@ -212,7 +227,7 @@ def _is_loopback(request: Request) -> bool:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    too_long = Refused(413, f"the body is longer than {limit} bytes")
+    too_long = ApiError(413, f"the body is longer than {limit} bytes")
     # A malformed length never gets here: the HTTP parser has refused it.
     if int(request.headers.get("Content-Length", 0)) > limit:
         raise too_long

@@ -1,8 +1,8 @@
-"""Checks of what came over the wire: each gives back the checked value, or raises :class:`Refused`.
+"""Checks of what came over the wire: each returns the checked value or raises :class:`ApiError`.
 
-``where`` always names the place within the body (``[3].values[0]``), so that the ``status`` of a 400 tells the caller
-which part of a batch is wrong. A text that passes is safe in every database: no NUL, no lone surrogate, and short
-enough to be indexed where it is a key.
+``where`` always names the place within the body (``[3].values[0]``), so that the ``status`` of a
+400 tells the caller which part of a batch is wrong. A text that passes is safe in every database:
+no NUL, no lone surrogate, and short enough to be indexed where it is a key.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = [
     "INT64_MAX",
-    "Refused",
+    "ApiError",
     "array",
     "boolean",
     "field",
@@ -35,7 +35,7 @@ _MAX_KEY_BYTES = 1000
 _PATHPOINT_TYPES = "BWwfdu"
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """The call cannot be answered as asked.
 
     :param status_code: HTTP status
@@ -48,22 +48,22 @@ class Refused(Exception):
         self.status = status
 
 
-def _wrong(what: object, where: str, expected: str) -> Refused:
+def _wrong(what: object, where: str, expected: str) -> ApiError:
     name = {dict: "an object", list: "a list", str: "a text", type(None): "null"}.get(
         type(what), f"{type(what).__name__} {what!r:.60}"
     )
-    return Refused(400, f"{where or 'body'} must be {expected}, not {name}")
+    return ApiError(400, f"{where or 'body'} must be {expected}, not {name}")
 
 
 def object_(what: object, where: str = "") -> dict[str, Any]:
-    """:raises Refused: it is no object"""
+    """:raises ApiError: it is no object"""
     if not isinstance(what, dict):
         raise _wrong(what, where, "an object")
     return what
 
 
 def array(what: object, where: str = "") -> list[Any]:
-    """:raises Refused: it is no list"""
+    """:raises ApiError: it is no list"""
     if not isinstance(what, list):
         raise _wrong(what, where, "a list")
     return what
@@ -72,12 +72,12 @@ def array(what: object, where: str = "") -> list[Any]:
 def field(owner: Mapping[str, Any], name: str, where: str = "") -> Any:
     """The named field of an object.
 
-    :raises Refused: it is missing
+    :raises ApiError: it is missing
     """
     try:
         return owner[name]
     except KeyError:
-        raise Refused(400, f"{where or 'body'} lacks {name!r}") from None
+        raise ApiError(400, f"{where or 'body'} lacks {name!r}") from None
 
 
 def optional(owner: Mapping[str, Any], name: str, default: Any) -> Any:
@@ -87,70 +87,71 @@ def optional(owner: Mapping[str, Any], name: str, default: Any) -> Any:
 
 
 def text(what: object, where: str) -> str:
-    """:raises Refused: it is no text, or holds NUL characters or lone surrogates"""
+    """:raises ApiError: it is no text, or holds NUL characters or lone surrogates"""
     if not isinstance(what, str):
         raise _wrong(what, where, "a text")
     if "\0" in what:
-        raise Refused(400, f"{where} holds a NUL character")
+        raise ApiError(400, f"{where} holds a NUL character")
     try:
         what.encode()
     except UnicodeEncodeError:
-        raise Refused(400, f"{where} is not valid Unicode") from None
+        raise ApiError(400, f"{where} is not valid Unicode") from None
     return what
 
 
 def key(what: object, where: str) -> str:
-    """:raises Refused: it is no text, is empty, or is too long to name something"""
+    """:raises ApiError: it is no text, is empty, or is too long to name something"""
     name = text(what, where)
     if not name:
-        raise Refused(400, f"{where} is empty")
+        raise ApiError(400, f"{where} is empty")
     if len(name.encode()) > _MAX_KEY_BYTES:
-        raise Refused(400, f"{where} is longer than {_MAX_KEY_BYTES} bytes")
+        raise ApiError(400, f"{where} is longer than {_MAX_KEY_BYTES} bytes")
     return name
 
 
 def path(what: object, where: str) -> str:
-    """:raises Refused: it is no pathpoint's name"""
+    """:raises ApiError: it is no pathpoint's name"""
     name = key(what, where)
     letter = name[1:2] if name[0] == "r" else name[0]
     if not letter or letter not in _PATHPOINT_TYPES:
-        raise Refused(
-            400, f"{where}: {name!r:.80} begins with none of the types {', '.join(_PATHPOINT_TYPES)}, r"
+        raise ApiError(
+            400,
+            f"{where}: {name!r:.80} begins with none of the types {', '.join(_PATHPOINT_TYPES)}, r",
         )
     return name
 
 
 def boolean(what: object, where: str) -> bool:
-    """:raises Refused: it is no boolean"""
+    """:raises ApiError: it is no boolean"""
     if not isinstance(what, bool):
         raise _wrong(what, where, "a boolean")
     return what
 
 
 def integer(what: object, where: str, minimum: int = 0, maximum: int = INT64_MAX) -> int:
-    """:raises Refused: it is no integer, or is out of range"""
+    """:raises ApiError: it is no integer, or is out of range"""
     if not isinstance(what, int) or isinstance(what, bool):
         raise _wrong(what, where, "an integer")
     if not minimum <= what <= maximum:
-        raise Refused(400, f"{where} must be between {minimum} and {maximum}")
+        raise ApiError(400, f"{where} must be between {minimum} and {maximum}")
     return what
 
 
 def number(what: object, where: str, minimum: float = 0.0) -> int | float:
-    """:raises Refused: it is no finite number, or is below the minimum"""
+    """:raises ApiError: it is no finite number, or is below the minimum"""
     if not isinstance(what, int | float) or isinstance(what, bool):
         raise _wrong(what, where, "a number")
     if isinstance(what, int):
         integer(what, where, -INT64_MAX)
     if not math.isfinite(what) or what < minimum:
-        raise Refused(400, f"{where} must be a finite number, at least {minimum:g}")
+        raise ApiError(400, f"{where} must be a finite number, at least {minimum:g}")
     return what
 
 
 def value(what: object, where: str) -> int | float | str:
     """A pathpoint's value; a boolean is the integer that it is.
 
-    :raises Refused: it is none
+    :raises ApiError: it is none
     """
     if isinstance(what, str):
         return text(what, where)
@@ -166,10 +167,10 @@ def value(what: object, where: str) -> int | float | str:
 def plain(what: object, where: str) -> Any:
     """Something free-form that JSON can hold: no bytes, no keys that are not texts.
 
-    :raises Refused: JSON cannot hold it
+    :raises ApiError: JSON cannot hold it
     """
     try:
         json.dumps(what)
     except (TypeError, ValueError, RecursionError):
-        raise Refused(400, f"{where} holds something that JSON has no form for") from None
+        raise ApiError(400, f"{where} holds something that JSON has no form for") from None
     return what

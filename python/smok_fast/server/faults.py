@@ -1,8 +1,10 @@
-"""Faults on demand: refused, garbled, late and lost answers, so that tests can see what a device makes of them.
+"""Faults on demand: refused, garbled, late and lost answers, so that tests can see what a device
+makes of them.
 
-A fault applies to the next ``times`` calls of the device API whose path begins with ``path``. It may let the server do
-what it was asked first and spoil only the answer (``handled``), which is what a link that dies at the wrong moment
-does. Faults live in memory and go with the process; the admin API itself cannot be disturbed.
+A fault applies to the next ``times`` calls of the device API whose path begins with ``path``. It
+may let the server do what it was asked first and spoil only the answer (``handled``), which is what
+a link that dies at the wrong moment does. Faults live in memory and go with the process; the admin
+API itself cannot be disturbed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from smok_fast.server import checks
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
 
 __all__ = ["Fault", "FaultInjection", "Faults"]
 
@@ -62,15 +64,15 @@ class Fault:
     def from_json(cls, fault_id: int, what: object) -> Fault:
         """From the body of ``POST /admin/faults``.
 
-        :raises Refused: it describes no fault
+        :raises ApiError: it describes no fault
         """
         body = checks.object_(what)
         unknown = sorted(body.keys() - _FIELDS)
         if unknown:
-            raise Refused(400, f"a fault has no {', '.join(map(repr, unknown))}")
+            raise ApiError(400, f"a fault has no {', '.join(map(repr, unknown))}")
         path = checks.text(body.get("path", _DEVICE_API), "path")
         if not path.startswith(_DEVICE_API):
-            raise Refused(400, f"path must begin with {_DEVICE_API}")
+            raise ApiError(400, f"path must begin with {_DEVICE_API}")
         method, status, times = body.get("method"), body.get("status"), body.get("times", 1)
         fault = cls(
             fault_id,
@@ -85,11 +87,11 @@ class Fault:
             checks.boolean(body.get("handled", False), "handled"),
         )
         if fault.delay > _MAX_DELAY:
-            raise Refused(400, f"delay must be at most {_MAX_DELAY:g} seconds")
+            raise ApiError(400, f"delay must be at most {_MAX_DELAY:g} seconds")
         if fault.drop and fault.status is not None:
-            raise Refused(400, "a dropped connection has no status")
+            raise ApiError(400, "a dropped connection has no status")
         if not (fault.drop or fault.status is not None or fault.delay):
-            raise Refused(400, "a fault needs a status, a delay or drop")
+            raise ApiError(400, "a fault needs a status, a delay or drop")
         if fault.status in _BODILESS:
             fault.content = b""
         return fault
@@ -113,9 +115,18 @@ class Fault:
         }
 
 
-_FIELDS = frozenset(
-    "path method times delay status body body_base64 content_type drop handled".split()
-)
+_FIELDS = {
+    "path",
+    "method",
+    "times",
+    "delay",
+    "status",
+    "body",
+    "body_base64",
+    "content_type",
+    "drop",
+    "handled",
+}
 
 
 def _content(body: dict[str, Any]) -> bytes:
@@ -123,7 +134,7 @@ def _content(body: dict[str, Any]) -> bytes:
         try:
             return base64.b64decode(checks.text(body["body_base64"], "body_base64"), validate=True)
         except binascii.Error as error:
-            raise Refused(400, f"body_base64: {error}") from None
+            raise ApiError(400, f"body_base64: {error}") from None
     if "body" in body:
         return checks.text(body["body"], "body").encode()
     return json.dumps({"status": "injected fault"}).encode()
@@ -132,7 +143,7 @@ def _content(body: dict[str, Any]) -> bytes:
 def _content_type(body: dict[str, Any]) -> str:
     content_type = checks.text(body.get("content_type", "application/json"), "content_type")
     if not (content_type.isascii() and content_type.isprintable()):
-        raise Refused(400, "content_type must be printable ASCII")
+        raise ApiError(400, "content_type must be printable ASCII")
     return content_type
 
 
@@ -148,7 +159,7 @@ class Faults:
     def add(self, what: object) -> Fault:
         """Add the fault that this JSON value describes.
 
-        :raises Refused: it describes none
+        :raises ApiError: it describes none
         """
         with self._lock:
             fault = Fault.from_json(next(self._numbers), what)
@@ -163,13 +174,13 @@ class Faults:
     def remove(self, fault_id: int | None = None) -> None:
         """Remove one fault, or all.
 
-        :raises Refused: 404, there is no such fault
+        :raises ApiError: 404, there is no such fault
         """
         with self._lock:
             if fault_id is None:
                 self._faults.clear()
             elif self._faults.pop(fault_id, None) is None:
-                raise Refused(404, f"there is no fault {fault_id}")
+                raise ApiError(404, f"there is no fault {fault_id}")
 
     def take(self, method: str, path: str) -> Fault | None:
         """The fault that applies to this call, if any; this uses it up once."""

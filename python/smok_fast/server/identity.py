@@ -1,8 +1,10 @@
-"""Which device is calling: from the certificate of its TLS connection, else from the header that carries one.
+"""Which device is calling: from the certificate of its TLS connection, else from the header that
+carries one.
 
-A certificate that came by TLS was verified by TLS. One in the header is taken at its word unless the server has a CA
-file, as on SMOK's own testing installations, where a proxy has verified it; then a CA in that file must have issued
-it. Whatever way it came, it must name a device and be within its dates.
+A certificate that came by TLS was verified by TLS. One in the header is taken at its word unless
+the server has a CA file, as on SMOK's own testing installations, where a proxy has verified it;
+then a CA in that file must have issued it. Whatever way it came, it must name a device and be
+within its dates.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from smok_fast.basics import Environment
 from smok_fast.client.certificate import get_device_info
 from smok_fast.exceptions import InvalidCredentials
 from smok_fast.server import checks
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
 
 __all__ = ["CERTIFICATE_HEADER", "Caller", "Identifier"]
 
@@ -48,7 +50,8 @@ class Caller:
 class Identifier:
     """Tells callers by their certificates.
 
-    :param ca_file: PEM file of the CAs whose certificates are accepted in the header; None accepts any
+    :param ca_file: PEM file of the CAs whose certificates are accepted in the header; None accepts
+        any
     :raises OSError: the CA file cannot be read
     :raises ValueError: it holds no certificates
     """
@@ -63,7 +66,7 @@ class Identifier:
     def device_id(self, connection: HTTPConnection) -> str:
         """The ID of the device that sent this request.
 
-        :raises Refused: 401, no certificate, or one that cannot be accepted; the status says why
+        :raises ApiError: 401, no certificate, or one that cannot be accepted; the status says why
         """
         der: bytes | None = getattr(connection.state, "peer_certificate", None)
         header = connection.headers.get(CERTIFICATE_HEADER)
@@ -74,16 +77,16 @@ class Identifier:
                 pem = header.replace("\t", "\n")
                 caller = self._read(pem, verify=self._authorities is not None)
             else:
-                raise Refused(
+                raise ApiError(
                     401, f"no client certificate, neither by TLS nor in {CERTIFICATE_HEADER}"
                 )
         except InvalidCredentials as error:
-            raise Refused(401, f"client certificate: {error}") from None
+            raise ApiError(401, f"{error}") from None
         now = datetime.datetime.now(datetime.UTC)
         if now < caller.not_before:
-            raise Refused(401, f"client certificate: not valid before {caller.not_before}")
+            raise ApiError(401, f"client certificate: not valid before {caller.not_before}")
         if now > caller.not_after:
-            raise Refused(401, f"client certificate: expired on {caller.not_after}")
+            raise ApiError(401, f"client certificate: expired on {caller.not_after}")
         return caller.device_id
 
     def _read_certificate(self, pem: str, *, verify: bool) -> Caller:
@@ -91,7 +94,7 @@ class Identifier:
         device_id, environment = get_device_info(content)
         try:
             checks.key(device_id, "device ID")
-        except Refused as error:
+        except ApiError as error:
             raise InvalidCredentials(error.status) from None
         certificate = x509.load_pem_x509_certificate(content)
         if verify and not self._is_trusted(certificate):

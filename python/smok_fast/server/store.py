@@ -1,38 +1,45 @@
 """The database: a file or memory through SQLite, or PostgreSQL by URL.
 
-A call is one transaction. SQLite is given one connection and one transaction at a time, so that a memory database and
-a file behave alike and no call ever meets a locked database; PostgreSQL runs calls side by side, and every statement
-that could meet another is written to bear it (``ON CONFLICT``, ``DELETE … RETURNING``).
+A call is one transaction. SQLite is given one connection and one transaction at a time, so that a
+memory database and a file behave alike and no call ever meets a locked database; PostgreSQL runs
+calls side by side, and every statement that could meet another is written to bear it (``ON
+CONFLICT``, ``DELETE … RETURNING``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy
-from sqlalchemy import Connection, ConnectionPoolEntry, Engine, Table, event, select
+from sqlalchemy import Connection, Engine, Table, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from smok_fast.server import tables
 
-__all__ = ["Store", "insert_new", "upsert"]
+__all__ = ["Store", "chunks", "insert_new", "upsert"]
+
+#: SQLite binds at most 32 766 parameters to a statement, and plans longer lists no better.
+_CHUNK = 500
+_Key = TypeVar("_Key")
 
 
 class Store:
     """Everything the server keeps.
 
-    :param database: path of an SQLite file (made when missing), a URL such as ``postgresql+psycopg://user@host/name``,
-        or None for a database in memory
-    :raises ValueError: the URL is of another kind of database, or the database was made by another version
+    :param database: path of an SQLite file (made when missing), a URL such as
+        ``postgresql+psycopg://user@host/name``, or None for a database in memory
+    :raises ValueError: the URL is of another kind of database, or the database was made by another
+        version
     """
 
     def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
@@ -58,7 +65,10 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction: committed when the block ends, rolled back when it raises. Any thread may call this."""
+        """A transaction: committed when the block ends, rolled back when it raises.
+
+        Any thread may call this.
+        """
         with self._turn, self._engine.begin() as connection:
             yield connection
 
@@ -75,7 +85,7 @@ class Store:
                 connection.execute(tables.schema.insert().values(version=tables.SCHEMA_VERSION))
             elif version != tables.SCHEMA_VERSION:
                 raise ValueError(
-                    f"{self} holds schema version {version}, and this is version {tables.SCHEMA_VERSION}: "
+                    f"{self} holds schema version {version}, not {tables.SCHEMA_VERSION}: "
                     "use another database, or the version of smok_fast that made it"
                 )
 
@@ -86,14 +96,26 @@ def insert_new(connection: Connection, table: Table) -> sqlite.Insert | postgres
 
 
 def upsert(
-    connection: Connection, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]
+    connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Set the values of the row with this key, which need not exist yet."""
-    connection.execute(
-        _insert(connection, table)
-        .values(**key, **values)
-        .on_conflict_do_update(index_elements=list(key), set_=dict(values))
-    )
+    """Insert rows, or where the key exists already, set the other columns to what these rows hold.
+
+    :param key: names of the key columns
+    :param rows: rows, all with the same columns, no two with the same key
+    """
+    if rows:
+        statement = _insert(connection, table)
+        changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=list(key), set_=changed), rows
+        )
+
+
+def chunks(keys: Iterable[_Key]) -> Iterator[Sequence[_Key]]:
+    """The keys in lists short enough for one statement to look them up."""
+    iterator = iter(keys)
+    while chunk := list(itertools.islice(iterator, _CHUNK)):
+        yield chunk
 
 
 def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
@@ -118,21 +140,24 @@ def _engine(url: URL) -> Engine:
     backend = url.get_backend_name()
     if backend == "sqlite":
         engine = sqlalchemy.create_engine(
-            url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 30}
+            url,
+            hide_parameters=True,
+            poolclass=StaticPool,
+            connect_args={"check_same_thread": False, "timeout": 30},
         )
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     if backend != "postgresql":
         raise ValueError(f"the database is SQLite or PostgreSQL, not {backend}")
     try:
-        return sqlalchemy.create_engine(url)
+        return sqlalchemy.create_engine(url, hide_parameters=True)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise ValueError(f"the driver of {url.drivername} is not installed: {error}") from error
 
 
 def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-    # WAL lets people look into the file while the server writes. synchronous stays FULL: what was answered with
-    # success survives a power cut.
+    # WAL lets people look into the file while the server writes. synchronous stays FULL: what was
+    # answered with success survives a power cut.
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()

@@ -1,8 +1,8 @@
 """The schema. Everything belongs to a device by its device ID; nothing is shared between devices.
 
-Samples are keyed by (pathpoint, timestamp), which is what makes uploads idempotent. Values are JSON texts (``5``,
-``5.0``, ``"5"``), which keep the type, every digit, NaN and characters that some database would refuse; a failed read
-has an error code and no value.
+Samples are keyed by (pathpoint, timestamp), which is what makes uploads idempotent. Values are JSON
+texts (``5``, ``5.0``, ``"5"``), which keep the type, every digit, NaN and characters that some
+database would refuse; a failed read has an error code and no value.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = [
     "definitions",
     "devices",
     "events",
+    "incoming",
     "logs",
     "macro_occurrences",
     "macros",
@@ -53,14 +54,14 @@ SCHEMA_VERSION = 1
 
 
 class Json(TypeDecorator[Any]):
-    """A JSON value as text, the same in every database; None is NULL."""
+    """A JSON value as text, the same in every database; None is a value like any other."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
         """To the database."""
-        return None if value is None else json.dumps(value)
+        return json.dumps(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """From the database."""
@@ -142,6 +143,18 @@ samples = Table(
     sqlite_with_rowid=False,
 )
 
+#: Samples on their way in; made and dropped within a transaction.
+incoming = Table(
+    "incoming",
+    MetaData(),
+    Column("position", Integer, nullable=False),
+    Column("pathpoint_id", BigInteger, nullable=False),
+    Column("timestamp", BigInteger, nullable=False),
+    Column("value", Text),
+    Column("error_code", String),
+    prefixes=["TEMPORARY"],
+)
+
 #: Samples that came for a timestamp which already held something else.
 conflicts = Table(
     "conflicts",
@@ -208,7 +221,9 @@ logs = Table(
     Column("service", String, nullable=False),
     Column("when", BigInteger, nullable=False),
     Column("record", Json, nullable=False),
+    Column("digest", String, nullable=False),
     Column("in_order", Boolean, nullable=False),
+    UniqueConstraint("device_id", "digest"),
     Index("logs_by_time", "device_id", "service", "when"),
 )
 
@@ -217,7 +232,7 @@ write_log = Table(
     metadata,
     Column("id", _ROW_ID, primary_key=True, autoincrement=True),
     Column("device_id", String, nullable=False),
-    Column("timestamp", BigInteger, nullable=False),
     Column("record", Json, nullable=False),
-    Index("write_log_by_time", "device_id", "timestamp"),
+    Column("digest", String, nullable=False),
+    UniqueConstraint("device_id", "digest"),
 )

@@ -1,4 +1,7 @@
-"""Bodies, both ways: MiniJSON and JSON in, JSON out, or MiniJSON for who asks for it. Nothing here knows the API."""
+"""Bodies: MiniJSON and JSON in; JSON out, or MiniJSON for who asks for it.
+
+Nothing here knows the API.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from python_multipart.multipart import Field, File, create_form_parser
 from starlette.responses import Response
 
 from smok_fast import minijson
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
 
-__all__ = ["JSON", "MINIJSON", "Body", "response"]
+__all__ = ["JSON", "MINIJSON", "Body", "refusal", "response"]
 
 JSON = "application/json"
 MINIJSON = "application/minijson"
@@ -21,7 +24,7 @@ MINIJSON = "application/minijson"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Body:
-    """The body of a request, decoded when asked for: in the thread that answers, not in the event loop."""
+    """The body of a request, decoded when asked for: in a worker thread, not in the event loop."""
 
     content: bytes
     content_type: str
@@ -29,27 +32,28 @@ class Body:
     def decode(self) -> Any:
         """The value in a MiniJSON or JSON body.
 
-        :raises Refused: 400, malformed; 415, neither MiniJSON nor JSON
+        :raises ApiError: 400, malformed; 415, neither MiniJSON nor JSON
         """
         kind = self.content_type.partition(";")[0].strip().lower()
         if kind == MINIJSON:
             try:
                 return minijson.loads(self.content)
             except minijson.DecodingError as error:
-                raise Refused(400, f"malformed MiniJSON: {error}") from None
+                raise ApiError(400, f"malformed MiniJSON: {error}") from None
         if kind != JSON:
-            raise Refused(415, f"the body must be {MINIJSON} or {JSON}, not {kind or 'untyped'}")
+            raise ApiError(415, f"the body must be {MINIJSON} or {JSON}, not {kind or 'untyped'}")
         try:
             return json.loads(self.content)
         except RecursionError:
-            raise Refused(400, "malformed JSON: nested too deep") from None
+            raise ApiError(400, "malformed JSON: nested too deep") from None
         except ValueError as error:
-            raise Refused(400, f"malformed JSON: {error}") from None
+            raise ApiError(400, f"malformed JSON: {error}") from None
 
     def form(self) -> dict[str, bytes]:
-        """The parts of a ``multipart/form-data`` body by name, whether they were sent as fields or as files.
+        """The parts of a ``multipart/form-data`` body by name, whether they were sent as fields or
+        as files.
 
-        :raises Refused: 400, malformed or no such form
+        :raises ApiError: 400, malformed or no such form
         """
         parts: dict[str, bytes] = {}
 
@@ -61,7 +65,7 @@ class Body:
             parts[(file.field_name or b"").decode(errors="replace")] = file.file_object.read()
 
         if not self.content_type.lower().startswith("multipart/form-data"):
-            raise Refused(415, "the body must be multipart/form-data")
+            raise ApiError(415, "the body must be multipart/form-data")
         try:
             parser = create_form_parser(
                 {"Content-Type": self.content_type.encode("latin-1")},
@@ -73,7 +77,7 @@ class Body:
             parser.write(self.content)
             parser.finalize()
         except FormParserError as error:
-            raise Refused(400, f"malformed multipart/form-data: {error}") from None
+            raise ApiError(400, f"malformed multipart/form-data: {error}") from None
         return parts
 
 
@@ -92,3 +96,8 @@ def response(value: Any, accept: str, status_code: int = 200) -> Response:
         except minijson.EncodingError:
             pass  # an integer too long for MiniJSON: JSON has a form for every value kept here
     return Response(json.dumps(value).encode(), status_code, media_type=JSON)
+
+
+def refusal(accept: str, status_code: int, status: str) -> Response:
+    """The response that tells what is wrong, as ``{"status": …}``."""
+    return response({"status": status}, accept, status_code)

@@ -1,1 +1,4 @@
-"""The resources of the API, one module each: its calls for devices and for administrators, and its statements."""
+"""What the server has calls for, one module each.
+
+A module holds the calls for devices, the calls for administrators, and the statements behind both.
+"""

@@ -1,8 +1,8 @@
 """Predicates, which tell a device when to raise an alarm, and the events that devices send.
 
-An event is known by its UUID. One that comes without gets a new one; one that comes with a UUID, known or not, is
-stored under it, so that sending an event again changes nothing. An event that has ended stays so, even when an older
-state of it arrives late.
+An event is known by its UUID. One that comes without gets a new one; one that comes with a UUID,
+known or not, is stored under it, so that sending an event again changes nothing. An event that has
+ended stays so, even when an older state of it arrives late.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from sqlalchemy import Connection, select
 
 from smok_fast.server import checks
 from smok_fast.server.call import Call, Endpoint, page
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
 from smok_fast.server.resources.pathpoints import definition, set_definition
-from smok_fast.server.store import upsert
+from smok_fast.server.store import chunks, upsert
 from smok_fast.server.tables import events
 
 __all__ = ["ENDPOINTS"]
@@ -48,8 +48,18 @@ def send_events(call: Call) -> Any:
         for position, event in enumerate(checks.array(call.body.decode()))
     ]
     with call.store.transaction() as connection:
+        merged = _known(connection, call.device_id, [event["uuid"] for event in received])
         for event in received:
-            _store(connection, call.device_id, event)
+            merged[event["uuid"]] = {**merged.get(event["uuid"], {}), **event}
+        upsert(
+            connection,
+            events,
+            ("device_id", "uuid"),
+            [
+                {"device_id": call.device_id, "uuid": event_uuid, "event": event}
+                for event_uuid, event in merged.items()
+            ],
+        )
     return [{"uuid": event["uuid"]} for event in received]
 
 
@@ -66,15 +76,16 @@ def all_events(call: Call) -> Any:
     return page([row.event for row in rows], [row.id for row in rows], limit)
 
 
-def _store(connection: Connection, device_id: str, event: dict[str, Any]) -> None:
-    key = {"device_id": device_id, "uuid": event["uuid"]}
-    known: dict[str, Any] | None = connection.scalar(
-        select(events.c.event)
-        .where(events.c.device_id == device_id, events.c.uuid == event["uuid"])
-        .with_for_update()
-    )
-    merged = {**(known or {}), **event}
-    upsert(connection, events, key, {"event": merged})
+def _known(connection: Connection, device_id: str, uuids: list[str]) -> dict[str, dict[str, Any]]:
+    known = {}
+    for chunk in chunks(uuids):
+        for row in connection.execute(
+            select(events.c.uuid, events.c.event)
+            .where(events.c.device_id == device_id, events.c.uuid.in_(chunk))
+            .with_for_update()
+        ):
+            known[row.uuid] = row.event
+    return known
 
 
 def _event(what: object, where: str) -> dict[str, Any]:
@@ -87,9 +98,7 @@ def _event(what: object, where: str) -> dict[str, Any]:
         "uuid": _uuid(body.get("uuid"), f"{where}.uuid"),
         "started_on": checks.number(field("started_on"), f"{where}.started_on"),
         "color": checks.integer(field("color"), f"{where}.color", 0, _MAX_COLOR),
-        "alarm_type": checks.integer(
-            field("alarm_type"), f"{where}.alarm_type", 0, _POINT_EVENT
-        ),
+        "alarm_type": checks.integer(field("alarm_type"), f"{where}.alarm_type", 0, _POINT_EVENT),
         "token": checks.text(field("token"), f"{where}.token"),
         "group": checks.text(field("group"), f"{where}.group"),
         "message": checks.text(field("message"), f"{where}.message"),
@@ -98,7 +107,8 @@ def _event(what: object, where: str) -> dict[str, Any]:
             f"{where}.metadata",
         ),
     }
-    # These two are absent rather than null where there is nothing to tell, so that they never undo what is stored.
+    # These two are absent rather than null where there is nothing to tell, so that they never undo
+    # what is stored.
     if body.get("handled_by") is not None:
         event["handled_by"] = checks.text(body["handled_by"], f"{where}.handled_by")
     if body.get("ended_on") is not None:
@@ -113,15 +123,13 @@ def _uuid(what: object, where: str) -> str:
     try:
         uuid.UUID(text)
     except ValueError:
-        raise Refused(400, f"{where}: {text!r:.60} is no UUID") from None
+        raise ApiError(400, f"{where}: {text!r:.60} is no UUID") from None
     return text
 
 
 def _predicate(what: object, where: str) -> dict[str, Any]:
     body = checks.object_(what, where)
-    predicate_id = checks.key(
-        checks.field(body, "predicate_id", where), f"{where}.predicate_id"
-    )
+    predicate_id = checks.key(checks.field(body, "predicate_id", where), f"{where}.predicate_id")
     silencing = checks.array(checks.optional(body, "silencing", []), f"{where}.silencing")
     return {
         "predicate_id": predicate_id,

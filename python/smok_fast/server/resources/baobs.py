@@ -1,7 +1,7 @@
 """BAOBs: binary objects that device and server both may change; the higher version is the newer.
 
-What is deleted leaves its version behind, so that a device which still has it, or an older one, is told to delete it,
-while one that has changed it since is asked for the change.
+What is deleted leaves its version behind, so that a device which still has it, or an older one, is
+told to delete it, while one that has changed it since is asked for the change.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from smok_fast.server import checks
 from smok_fast.server.call import Call, Endpoint
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
 from smok_fast.server.store import upsert
 from smok_fast.server.tables import baobs
 
@@ -37,9 +37,7 @@ def compare(call: Call) -> Any:
         kept = {
             row.key: row
             for row in connection.execute(
-                select(
-                    baobs.c.key, baobs.c.version, baobs.c.content.is_(None).label("deleted")
-                )
+                select(baobs.c.key, baobs.c.version, baobs.c.content.is_(None).label("deleted"))
                 .where(baobs.c.device_id == call.device_id)
                 .order_by(baobs.c.key)
             )
@@ -51,9 +49,7 @@ def compare(call: Call) -> Any:
             if key in kept and kept[key].deleted and version <= kept[key].version
         ],
         "should_download": [
-            key
-            for key, row in kept.items()
-            if not row.deleted and row.version > held.get(key, -1)
+            key for key, row in kept.items() if not row.deleted and row.version > held.get(key, -1)
         ],
         "should_upload": [
             key
@@ -69,14 +65,14 @@ def download(call: Call) -> Response:
 
 
 def upload(call: Call) -> None:
-    """Take a newer version of a BAOB; an older one, or another content of the same version, is refused."""
+    """Take a newer version of a BAOB; an older one is refused, and so is another of the same."""
     key = checks.key(call.parameters["key"], "key")
     form = call.body.form()
     content = checks.field(form, "file", "form")
     try:
         data = json.loads(checks.field(form, "data", "form"))
     except (ValueError, RecursionError):
-        raise Refused(400, "data must be JSON") from None
+        raise ApiError(400, "data must be JSON") from None
     version = checks.integer(
         checks.field(checks.object_(data, "data"), "version", "data"), "data.version"
     )
@@ -86,13 +82,8 @@ def upload(call: Call) -> None:
             if version == known.version and content == known.content:
                 return
             if version <= known.version:
-                raise Refused(409, f"version {known.version} is here, and {version} is no newer")
-        upsert(
-            connection,
-            baobs,
-            {"device_id": call.device_id, "key": key},
-            {"version": version, "content": content},
-        )
+                raise ApiError(409, f"version {known.version} is here, and {version} is no newer")
+        _set(connection, call.device_id, key, version, content)
 
 
 def all_baobs(call: Call) -> Any:
@@ -128,23 +119,25 @@ def _change(call: Call, content: bytes | None) -> Any:
     with call.store.transaction() as connection:
         known = _find(connection, call.device_id, key)
         if content is None and (known is None or known.content is None):
-            raise Refused(404, f"there is no BAOB {key!r}")
+            raise ApiError(404, f"there is no BAOB {key!r}")
         following = 0 if known is None else known.version + (content is not None)
         version = call.number("version", following)
-        upsert(
-            connection,
-            baobs,
-            {"device_id": call.device_id, "key": key},
-            {"version": version, "content": content},
-        )
+        _set(connection, call.device_id, key, version, content)
     return {"key": key, "version": version}
+
+
+def _set(
+    connection: Connection, device_id: str, key: str, version: int, content: bytes | None
+) -> None:
+    row = {"device_id": device_id, "key": key, "version": version, "content": content}
+    upsert(connection, baobs, ("device_id", "key"), [row])
 
 
 def _content(call: Call, key: str) -> Response:
     with call.store.transaction() as connection:
         found = _find(connection, call.device_id, key)
     if found is None or found.content is None:
-        raise Refused(404, f"there is no BAOB {key!r}")
+        raise ApiError(404, f"there is no BAOB {key!r}")
     return Response(
         found.content,
         headers={VERSION_HEADER: str(found.version)},
@@ -152,7 +145,7 @@ def _content(call: Call, key: str) -> Response:
     )
 
 
-def _find(connection: Connection, device_id: str, key: str) -> Row[Any] | None:
+def _find(connection: Connection, device_id: str, key: str) -> Row[Any, Any] | None:
     return connection.execute(
         select(baobs.c.version, baobs.c.content).where(
             baobs.c.device_id == device_id, baobs.c.key == key

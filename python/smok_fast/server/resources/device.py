@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from smok_fast.server import checks
 from smok_fast.server.call import Call, Endpoint
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
 from smok_fast.server.store import insert_new
 from smok_fast.server.tables import devices, slaves
 
@@ -50,7 +50,7 @@ def describe(call: Call) -> None:
     body = checks.object_(call.body.decode())
     unknown = sorted(body.keys() - {*_TEXTS, "facets", "slaves"})
     if unknown:
-        raise Refused(400, f"a device has no {', '.join(map(repr, unknown))}")
+        raise ApiError(400, f"a device has no {', '.join(map(repr, unknown))}")
     changes: dict[str, Any] = {
         name: checks.text(body[name], name) for name in _TEXTS if name in body
     }
@@ -79,9 +79,7 @@ def describe(call: Call) -> None:
 def all_devices(call: Call) -> Any:
     """IDs of all devices that have called or were described."""
     with call.store.transaction() as connection:
-        return list(
-            connection.scalars(select(devices.c.device_id).order_by(devices.c.device_id))
-        )
+        return list(connection.scalars(select(devices.c.device_id).order_by(devices.c.device_id)))
 
 
 def instrumentation(call: Call) -> Any:
@@ -95,7 +93,7 @@ def instrumentation(call: Call) -> Any:
         ).mappings()
         found = row.first()
     if found is None:
-        raise Refused(404, f"there is no slave {call.parameters['slave_id']!r}")
+        raise ApiError(404, f"there is no slave {call.parameters['slave_id']!r}")
     return dict(found)
 
 
@@ -108,7 +106,7 @@ def set_instrumentation(call: Call) -> None:
         if name in body
     }
     if not changes:
-        raise Refused(400, "neither linkstate nor instrumentation is given")
+        raise ApiError(400, "neither linkstate nor instrumentation is given")
     if "linkstate" in changes:
         _check_linkstate(changes["linkstate"])
     with call.store.transaction() as connection:
@@ -121,16 +119,14 @@ def set_instrumentation(call: Call) -> None:
             .values(**changes)
         )
         if not changed.rowcount:
-            raise Refused(404, f"there is no slave {call.parameters['slave_id']!r}")
+            raise ApiError(404, f"there is no slave {call.parameters['slave_id']!r}")
 
 
 def all_slaves(call: Call) -> Any:
     """Slave devices with the state that was reported for them."""
     with call.store.transaction() as connection:
         rows = connection.execute(
-            select(slaves)
-            .where(slaves.c.device_id == call.device_id)
-            .order_by(slaves.c.position)
+            select(slaves).where(slaves.c.device_id == call.device_id).order_by(slaves.c.position)
         ).mappings()
         return [
             {
@@ -146,10 +142,10 @@ def all_slaves(call: Call) -> Any:
 
 
 def _info(connection: Connection, device_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = connection.scalar(
+    found: dict[str, Any] | None = connection.scalar(
         select(devices.c.info).where(devices.c.device_id == device_id)
     )
-    return found
+    return found or {}
 
 
 def _slave(master: str, what: object, position: int) -> dict[str, Any]:
@@ -173,12 +169,10 @@ def _slave(master: str, what: object, position: int) -> dict[str, Any]:
     }
 
 
-def _replace_slaves(
-    connection: Connection, device_id: str, attached: list[dict[str, Any]]
-) -> None:
+def _replace_slaves(connection: Connection, device_id: str, attached: list[dict[str, Any]]) -> None:
     ids = [slave["slave_id"] for slave in attached]
     if len(set(ids)) != len(ids):
-        raise Refused(400, "slaves: the same device_id twice")
+        raise ApiError(400, "slaves: the same device_id twice")
     states = {
         row.slave_id: {"linkstate": row.linkstate, "instrumentation": row.instrumentation}
         for row in connection.execute(select(slaves).where(slaves.c.device_id == device_id))
@@ -195,7 +189,7 @@ def _check_linkstate(linkstate: str) -> None:
     try:
         decoded = json.loads(linkstate)
     except (ValueError, RecursionError):
-        raise Refused(400, "linkstate must be a text that holds JSON") from None
+        raise ApiError(400, "linkstate must be a text that holds JSON") from None
     checks.object_(decoded, "linkstate")
 
 

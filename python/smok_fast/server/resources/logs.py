@@ -1,13 +1,16 @@
 """What a device logs: its log records, and who wrote which sensor.
 
-Within a service the ``when`` of log records rises strictly. A record that breaks this is kept and counted; one that is
-there already, as happens when an answer was lost, is kept once. So are sensor writes.
+Within a service the ``when`` of log records rises strictly. A record that breaks this is kept and
+counted; one that is there already, as happens when an answer was lost, is kept once, and so is a
+sensor write.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import json
 import zlib
 from typing import Any
 
@@ -15,7 +18,8 @@ from sqlalchemy import Connection, func, select
 
 from smok_fast.server import checks
 from smok_fast.server.call import Call, Endpoint, page
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
+from smok_fast.server.store import insert_new
 from smok_fast.server.tables import logs, write_log
 
 __all__ = ["ENDPOINTS"]
@@ -25,7 +29,7 @@ _MAX_UNPACKED = 64 * 1024 * 1024
 
 
 def send_logs(call: Call) -> None:
-    """Take log records: [{service, when, message, level, …}], ``when`` in microseconds and strictly rising."""
+    """Take log records, [{service, when, message, level, …}]; ``when`` rises, in microseconds."""
     budget = _MAX_UNPACKED
     records = []
     for position, what in enumerate(checks.array(call.body.decode())):
@@ -34,27 +38,20 @@ def send_logs(call: Call) -> None:
         records.append(record)
     with call.store.transaction() as connection:
         latest: dict[str, int] = {}
+        rows = []
         for record in records:
-            service = record["service"]
+            service, when = record["service"], record["when"]
             if service not in latest:
                 latest[service] = _latest(connection, call.device_id, service)
-            in_order = record["when"] > latest[service]
-            if not in_order and _is_logged(connection, call.device_id, record):
-                continue
-            latest[service] = max(latest[service], record["when"])
-            connection.execute(
-                logs.insert().values(
-                    device_id=call.device_id,
-                    service=service,
-                    when=record["when"],
-                    record=record,
-                    in_order=in_order,
-                )
-            )
+            rows.append(_row(call.device_id, record, service=service, when=when))
+            rows[-1]["in_order"] = when > latest[service]
+            latest[service] = max(latest[service], when)
+        if rows:
+            connection.execute(insert_new(connection, logs), rows)
 
 
 def all_logs(call: Call) -> Any:
-    """Log records in the order of arrival, unpacked, paged; in_order tells whether ``when`` had risen."""
+    """Log records as they came, unpacked, paged; in_order tells whether ``when`` had risen."""
     limit = call.limit()
     with call.store.transaction() as connection:
         rows = connection.execute(
@@ -69,25 +66,17 @@ def all_logs(call: Call) -> Any:
 
 
 def send_sensor_writes(call: Call) -> None:
-    """Take sensor writes: [{timestamp, who, hr_sensor, hr_value, fqts, value, reason}], milliseconds."""
+    """Take sensor writes, [{timestamp, who, hr_sensor, hr_value, fqts, value, reason}]."""
     records = [
         _sensor_write(what, f"[{position}]")
         for position, what in enumerate(checks.array(call.body.decode()))
     ]
-    with call.store.transaction() as connection:
-        for record in records:
-            known = connection.scalars(
-                select(write_log.c.record).where(
-                    write_log.c.device_id == call.device_id,
-                    write_log.c.timestamp == record["timestamp"],
-                )
-            ).all()
-            if record not in known:
-                connection.execute(
-                    write_log.insert().values(
-                        device_id=call.device_id, timestamp=record["timestamp"], record=record
-                    )
-                )
+    if records:
+        with call.store.transaction() as connection:
+            connection.execute(
+                insert_new(connection, write_log),
+                [_row(call.device_id, record) for record in records],
+            )
 
 
 def all_sensor_writes(call: Call) -> Any:
@@ -114,15 +103,15 @@ def _latest(connection: Connection, device_id: str, service: str) -> int:
     return -1 if latest is None else latest
 
 
-def _is_logged(connection: Connection, device_id: str, record: dict[str, Any]) -> bool:
-    known = connection.scalars(
-        select(logs.c.record).where(
-            logs.c.device_id == device_id,
-            logs.c.service == record["service"],
-            logs.c.when == record["when"],
-        )
-    )
-    return record in known.all()
+def _row(device_id: str, record: dict[str, Any], **columns: Any) -> dict[str, Any]:
+    """The row of a record; its digest is what makes the same record arriving again no new row."""
+    canonical = json.dumps(record, sort_keys=True).encode()
+    return {
+        "device_id": device_id,
+        "record": record,
+        "digest": hashlib.sha256(canonical).hexdigest(),
+        **columns,
+    }
 
 
 def _record(what: object, where: str, budget: int) -> tuple[dict[str, Any], int]:
@@ -142,32 +131,34 @@ def _record(what: object, where: str, budget: int) -> tuple[dict[str, Any], int]
 
 def _unpack(message: dict[str, Any], where: str, budget: int) -> tuple[str, int]:
     if message.get("encoding") != "base64-gzip":
-        raise Refused(400, f"{where}.encoding must be base64-gzip")
+        raise ApiError(400, f"{where}.encoding must be base64-gzip")
     packed = checks.text(checks.field(message, "content", where), f"{where}.content")
     gzip = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
         content = gzip.decompress(base64.b64decode(packed, validate=True), budget + 1)
         if len(content) > budget:
-            raise Refused(413, f"the messages unpack to more than {_MAX_UNPACKED} bytes")
+            raise ApiError(413, f"the messages unpack to more than {_MAX_UNPACKED} bytes")
         if not gzip.eof:
-            raise Refused(400, f"{where}.content is cut short")
+            raise ApiError(400, f"{where}.content is cut short")
         return content.decode(), len(content)
     except (binascii.Error, zlib.error, UnicodeDecodeError) as error:
-        raise Refused(400, f"{where}.content is no gzip of a text in base64: {error}") from None
+        raise ApiError(400, f"{where}.content is no gzip of a text in base64: {error}") from None
 
 
 def _sensor_write(what: object, where: str) -> dict[str, Any]:
     body = checks.object_(what, where)
     texts = {
         name: checks.text(checks.field(body, name, where), f"{where}.{name}")
-        for name in ("who", "hr_sensor", "hr_value", "fqts", "reason")
+        for name in ("who", "hr_sensor", "fqts", "reason")
+    }
+    values = {
+        name: checks.value(checks.field(body, name, where), f"{where}.{name}")
+        for name in ("value", "hr_value")
     }
     return {
-        "timestamp": checks.integer(
-            checks.field(body, "timestamp", where), f"{where}.timestamp"
-        ),
+        "timestamp": checks.integer(checks.field(body, "timestamp", where), f"{where}.timestamp"),
         **texts,
-        "value": checks.value(checks.field(body, "value", where), f"{where}.value"),
+        **values,
     }
 
 

@@ -1,6 +1,7 @@
 """Macros: writes at set times, and which of them the device has executed.
 
-An occurrence may be reported more than once, as happens when an answer was lost; how often it was is kept.
+An occurrence may be reported more than once, as happens when an answer was lost; how often it was
+is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from smok_fast.server import checks
 from smok_fast.server.call import Call, Endpoint
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
 from smok_fast.server.tables import macro_occurrences, macros
 
 __all__ = ["ENDPOINTS"]
@@ -23,13 +24,13 @@ _WINDOW = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
 
 
 def occurrences(call: Call) -> Any:
-    """Macros that occur between two times (seconds, both included), and which occurrences are done."""
+    """Macros that occur between two times (seconds, both included), and which are done."""
     window = _WINDOW.fullmatch(call.parameters["window"])
     if window is None:
-        raise Refused(400, "the window must be {start}-{stop}, integers, in seconds")
+        raise ApiError(400, "the window must be {start}-{stop}, integers, in seconds")
     start, stop = map(int, window.groups())
     if start > stop:
-        raise Refused(400, "the window ends before it starts")
+        raise ApiError(400, "the window ends before it starts")
     with call.store.transaction() as connection:
         found = _macros(
             connection, call.device_id, macro_occurrences.c.timestamp.between(start, stop)
@@ -48,7 +49,7 @@ def report(call: Call) -> None:
     except ValueError:
         timestamp = math.nan
     if not math.isfinite(timestamp):
-        raise Refused(400, "the timestamp must be a number of seconds")
+        raise ApiError(400, "the timestamp must be a number of seconds")
     with call.store.transaction() as connection:
         known = connection.execute(
             macro_occurrences.update()
@@ -60,7 +61,7 @@ def report(call: Call) -> None:
             .values(reports=macro_occurrences.c.reports + 1)
         )
         if not known.rowcount:
-            raise Refused(404, f"macro {macro_id!r} does not occur at {timestamp:g}")
+            raise ApiError(404, f"macro {macro_id!r} does not occur at {timestamp:g}")
 
 
 def all_macros(call: Call) -> Any:
@@ -70,13 +71,16 @@ def all_macros(call: Call) -> Any:
 
 
 def set_macros(call: Call) -> None:
-    """Set all macros, [{macro_id, commands: [{path, value}], occurrences: [timestamp]}]; keeps what is done."""
+    """Set all macros, [{macro_id, commands: [{path, value}], occurrences: [timestamp]}].
+
+    Occurrences that stay keep their reports.
+    """
     defined = [
         _macro(macro, f"[{position}]")
         for position, macro in enumerate(checks.array(call.body.decode()))
     ]
     if len({macro_id for macro_id, _, _ in defined}) != len(defined):
-        raise Refused(400, "the same macro_id twice")
+        raise ApiError(400, "the same macro_id twice")
     with call.store.transaction() as connection:
         done = {
             (row.macro_id, row.timestamp): row.reports

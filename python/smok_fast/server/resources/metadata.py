@@ -1,4 +1,4 @@
-"""Plain metadata: texts by key. A write says how old the stored value may be at most; a newer one stays."""
+"""Plain metadata: texts by key. A write tells how old it is, and a newer value stays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from smok_fast.server import checks
 from smok_fast.server.call import Call, Endpoint
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
 from smok_fast.server.store import upsert
 from smok_fast.server.tables import plain_metadata
 
@@ -27,7 +27,7 @@ def get(call: Call) -> Any:
         ).mappings()
         row = found.one_or_none()
     if row is None:
-        raise Refused(404, f"there is no metadata {call.parameters['key']!r}")
+        raise ApiError(404, f"there is no metadata {call.parameters['key']!r}")
     return dict(row)
 
 
@@ -73,7 +73,7 @@ def all_metadata(call: Call) -> Any:
 
 
 def set_metadata(call: Call) -> None:
-    """Set {key, value, timestamp}, whatever is stored; the timestamp (seconds) is now when it is absent."""
+    """Set {key, value, timestamp}, whatever is stored; without a timestamp (seconds) it is now."""
     body = checks.object_(call.body.decode())
     key = checks.key(checks.field(body, "key"), "key")
     value = checks.text(checks.field(body, "value"), "value")
@@ -88,12 +88,8 @@ def delete_metadata(call: Call) -> None:
 
 
 def _set(connection: Connection, device_id: str, key: str, value: str, timestamp: float) -> None:
-    upsert(
-        connection,
-        plain_metadata,
-        {"device_id": device_id, "key": key},
-        {"value": value, "timestamp": timestamp},
-    )
+    row = {"device_id": device_id, "key": key, "value": value, "timestamp": timestamp}
+    upsert(connection, plain_metadata, ("device_id", "key"), [row])
 
 
 def _delete(call: Call, key: str) -> None:

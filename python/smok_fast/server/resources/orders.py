@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from smok_fast.server import checks
 from smok_fast.server.call import Call, Endpoint, page
-from smok_fast.server.checks import Refused
+from smok_fast.server.checks import ApiError
 from smok_fast.server.store import insert_new
 from smok_fast.server.tables import messages, orders
 
@@ -38,11 +38,11 @@ def confirm_message(call: Call) -> None:
             .values(confirmed_on=time.time())
         )
         if not known.rowcount:
-            raise Refused(404, f"there is no message {uuid!r}")
+            raise ApiError(404, f"there is no message {uuid!r}")
 
 
 def queue(call: Call) -> Any:
-    """Queue a list of sections; what is within them is not checked, so that tests can send anything."""
+    """Queue a list of sections; these are not looked into, so that tests can send anything."""
     sections = checks.array(checks.plain(call.body.decode(), "body"))
     with call.store.transaction() as connection:
         if sections:

@@ -13,7 +13,7 @@ __all__ = ["ENDPOINTS"]
 
 
 def counts(call: Call) -> Any:
-    """How many samples (failures among them), duplicates, conflicts, events and log records there are."""
+    """How many samples (failures among them), duplicates, conflicts, events and logs there are."""
     with call.store.transaction() as connection:
         by_path = connection.execute(
             select(

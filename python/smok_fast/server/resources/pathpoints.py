@@ -1,12 +1,12 @@
 """Pathpoints that the server knows, which of them are archived, and the sensors that show them.
 
-A storage level set by an administrator wins over what the device registers; it learns of it from the answer.
+A storage level set by an administrator wins over what the device registers; it learns of it from
+the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
@@ -14,13 +14,10 @@ from sqlalchemy import Connection, bindparam, select
 from smok_fast.basics import StorageLevel
 from smok_fast.server import checks
 from smok_fast.server.call import Call, Endpoint
-from smok_fast.server.store import insert_new, upsert
+from smok_fast.server.store import chunks, insert_new, upsert
 from smok_fast.server.tables import definitions, pathpoints
 
-__all__ = ["ENDPOINTS", "chunks", "definition", "known_ids", "set_definition"]
-
-#: How many keys one statement looks up; SQLite binds at most 32 766 parameters.
-_CHUNK = 500
+__all__ = ["ENDPOINTS", "definition", "known_ids", "set_definition"]
 
 
 def register(call: Call) -> Any:
@@ -49,13 +46,20 @@ def set_levels(call: Call) -> None:
     """Set pathpoints and their storage levels, which win over what the device registers."""
     levels = _levels(call.body.decode())
     with call.store.transaction() as connection:
-        for path, level in levels.items():
-            upsert(
-                connection,
-                pathpoints,
-                {"device_id": call.device_id, "path": path},
-                {"storage_level": level, "set_by_admin": True},
-            )
+        upsert(
+            connection,
+            pathpoints,
+            ("device_id", "path"),
+            [
+                {
+                    "device_id": call.device_id,
+                    "path": path,
+                    "storage_level": level,
+                    "set_by_admin": True,
+                }
+                for path, level in levels.items()
+            ],
+        )
 
 
 def all_pathpoints(call: Call) -> Any:
@@ -110,9 +114,8 @@ def definition(connection: Connection, device_id: str, kind: str) -> list[Any]:
 
 def set_definition(connection: Connection, device_id: str, kind: str, content: list[Any]) -> None:
     """Set a list that is read as a whole."""
-    upsert(
-        connection, definitions, {"device_id": device_id, "kind": kind}, {"content": content}
-    )
+    row = {"device_id": device_id, "kind": kind, "content": content}
+    upsert(connection, definitions, ("device_id", "kind"), [row])
 
 
 def known_ids(connection: Connection, device_id: str, paths: Iterable[str]) -> dict[str, int]:
@@ -135,13 +138,6 @@ def known_ids(connection: Connection, device_id: str, paths: Iterable[str]) -> d
         )
         ids |= _ids(connection, device_id, missing)
     return ids
-
-
-def chunks(items: Iterable[Any], size: int = _CHUNK) -> Iterable[Sequence[Any]]:
-    """The items in lists of at most this many."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
 
 
 def _ids(connection: Connection, device_id: str, paths: list[str]) -> dict[str, int]:

@@ -1,24 +1,26 @@
 """What was read: stored once per pathpoint and timestamp, however often it is sent.
 
-The first sample of a millisecond stays. The same again is counted as a duplicate, as happens when an answer was lost;
-something else for the same millisecond is a conflict, kept with both contents: a correct device never causes one.
+The first sample of a millisecond stays. The same again is counted as a duplicate, as happens when
+an answer was lost; something else for the same millisecond is a conflict, kept with both contents:
+a correct device never causes one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, Row, select, true
 
 from smok_fast.exceptions import OperationFailedReason
 from smok_fast.server import checks
 from smok_fast.server.call import Call, Endpoint, page
-from smok_fast.server.checks import Refused
-from smok_fast.server.resources.pathpoints import chunks, known_ids
+from smok_fast.server.checks import ApiError
+from smok_fast.server.resources.pathpoints import known_ids
 from smok_fast.server.store import insert_new
-from smok_fast.server.tables import conflicts, devices, pathpoints, samples
+from smok_fast.server.tables import conflicts, devices, incoming, pathpoints, samples
 
 __all__ = ["ENDPOINTS"]
 
@@ -41,40 +43,14 @@ def upload(call: Call) -> None:
             for path, stored in batch
             for timestamp, value, code in stored
         ]
-        if not rows:
-            return
-        # In key order, so that two uploads that overlap never lock each other out.
-        rows.sort(key=lambda row: (row["pathpoint_id"], row["timestamp"]))
-        inserted = connection.execute(
-            insert_new(connection, samples), rows, execution_options={"preserve_rowcount": True}
-        ).rowcount
-        if inserted == len(rows):
-            return
-        differing = list(_differing(connection, rows))
-        if differing:
-            names = {row_id: path for path, row_id in ids.items()}
-            connection.execute(
-                conflicts.insert(),
-                [
-                    {
-                        "device_id": call.device_id,
-                        "path": names[row["pathpoint_id"]],
-                        "timestamp": row["timestamp"],
-                        "stored": stored,
-                        "received": _wire(row["timestamp"], row["value"], row["error_code"]),
-                    }
-                    for row, stored in differing
-                ],
-            )
-        connection.execute(
-            devices.update()
-            .where(devices.c.device_id == call.device_id)
-            .values(duplicates=devices.c.duplicates + len(rows) - inserted - len(differing))
-        )
+        for position, row in enumerate(rows):
+            row["position"] = position
+        if rows:
+            _store(connection, call.device_id, rows)
 
 
 def values(call: Call) -> Any:
-    """Samples of the pathpoint ``path`` as they are uploaded, in order of time, paged by timestamp."""
+    """Samples of the pathpoint ``path`` as they are uploaded, in order of time, paged."""
     limit = call.limit()
     with call.store.transaction() as connection:
         rows = connection.execute(
@@ -126,51 +102,97 @@ def _pathpoint(what: object, where: str) -> tuple[str, list[_Stored]]:
 
 
 def _sample(what: Any, pathpoint: str, position: int) -> _Stored:
-    # Most are a timestamp and a number that nothing is wrong with: those need no text of where they are.
+    # Nearly all samples are a timestamp and a number, and nothing is wrong with them: these are
+    # taken without a look at the rest, and without a text that says where they are.
     if type(what) is list and len(what) == 2:
         timestamp, value = what
-        if type(timestamp) is int and 0 <= timestamp <= checks.INT64_MAX and type(value) is float:
-            return timestamp, json.dumps(value), None
+        if type(timestamp) is int and 0 <= timestamp <= checks.INT64_MAX:
+            if type(value) is int and -checks.INT64_MAX <= value <= checks.INT64_MAX:
+                return timestamp, str(value), None
+            if type(value) is float and math.isfinite(value):
+                return timestamp, repr(value), None
     where = f"{pathpoint}.values[{position}]"
     sample = checks.array(what, where)
     if len(sample) == 2:
         timestamp = checks.integer(sample[0], f"{where}[0]")
         return timestamp, json.dumps(checks.value(sample[1], f"{where}[1]")), None
     if len(sample) != 3 or sample[0] is not False:
-        raise Refused(
-            400, f"{where} must be [timestamp, value] or [false, timestamp, error_code]"
-        )
+        raise ApiError(400, f"{where} must be [timestamp, value] or [false, timestamp, error_code]")
     timestamp = checks.integer(sample[1], f"{where}[1]")
     code = checks.text(sample[2], f"{where}[2]")
     if code not in _ERROR_CODES:
-        raise Refused(
+        raise ApiError(
             400, f"{where}[2]: {code!r:.40} is none of {', '.join(sorted(_ERROR_CODES))}"
         )
     return timestamp, None, code
 
 
-def _differing(
-    connection: Connection, rows: list[dict[str, Any]]
-) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """The rows that differ from what is stored under their key, each with what is stored."""
-    for chunk in chunks(rows):
-        key = tuple_(samples.c.pathpoint_id, samples.c.timestamp)
-        keys = [(row["pathpoint_id"], row["timestamp"]) for row in chunk]
-        stored = {
-            (row.pathpoint_id, row.timestamp): (row.value, row.error_code)
-            for row in connection.execute(select(samples).where(key.in_(keys)))
-        }
-        for row, found in _matched(chunk, stored):
-            yield row, _wire(row["timestamp"], *found)
+def _store(connection: Connection, device_id: str, rows: list[dict[str, Any]]) -> None:
+    """Store the rows that are new, count those that are not, and keep those that contradict.
+
+    They come through a temporary table, so that what is there already is found by a join: to look
+    up a large upload that arrives for the second time key by key takes many times as long.
+    """
+    incoming.create(connection)
+    connection.execute(incoming.insert(), rows)
+    columns = [incoming.c[name] for name in samples.columns.keys()]
+    inserted = connection.execute(
+        insert_new(connection, samples).from_select(
+            samples.columns.keys(),
+            # In the order of keys, so that two uploads that overlap never lock each other out.
+            # SQLite cannot parse ON CONFLICT after a SELECT without WHERE.
+            select(*columns)
+            .where(true())
+            .order_by(incoming.c.pathpoint_id, incoming.c.timestamp, incoming.c.position),
+        ),
+        execution_options={"preserve_rowcount": True},
+    ).rowcount
+    differing = _differing(connection) if inserted < len(rows) else ()
+    if differing:
+        connection.execute(
+            conflicts.insert(),
+            [
+                {
+                    "device_id": device_id,
+                    "path": row.path,
+                    "timestamp": row.timestamp,
+                    "stored": _wire(row.timestamp, row.stored_value, row.stored_code),
+                    "received": _wire(row.timestamp, row.value, row.error_code),
+                }
+                for row in differing
+            ],
+        )
+    duplicates = len(rows) - inserted - len(differing)
+    if duplicates:
+        connection.execute(
+            devices.update()
+            .where(devices.c.device_id == device_id)
+            .values(duplicates=devices.c.duplicates + duplicates)
+        )
+    incoming.drop(connection)
 
 
-def _matched(
-    rows: Iterable[dict[str, Any]], stored: dict[tuple[int, int], tuple[Any, Any]]
-) -> Iterator[tuple[dict[str, Any], tuple[Any, Any]]]:
-    for row in rows:
-        found = stored[row["pathpoint_id"], row["timestamp"]]
-        if found != (row["value"], row["error_code"]):
-            yield row, found
+def _differing(connection: Connection) -> Sequence[Row[Any]]:
+    return connection.execute(
+        select(
+            pathpoints.c.path,
+            incoming,
+            samples.c.value.label("stored_value"),
+            samples.c.error_code.label("stored_code"),
+        )
+        .join_from(
+            incoming,
+            samples,
+            (samples.c.pathpoint_id == incoming.c.pathpoint_id)
+            & (samples.c.timestamp == incoming.c.timestamp),
+        )
+        .join(pathpoints, pathpoints.c.id == incoming.c.pathpoint_id)
+        .where(
+            incoming.c.value.is_distinct_from(samples.c.value)
+            | incoming.c.error_code.is_distinct_from(samples.c.error_code)
+        )
+        .order_by(incoming.c.position)
+    ).all()
 
 
 def _wire(timestamp: int, value: str | None, error_code: str | None) -> list[Any]:
