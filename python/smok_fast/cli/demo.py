@@ -180,17 +180,21 @@ def _table(device: Gateway, seconds_left: float, given: Sequence[str]) -> Table:
         ),
         expand=True,
     )
-    table.add_column("pathpoint", style="cyan", no_wrap=True)
-    table.add_column("what it is", no_wrap=True)
+    table.add_column("pathpoint", style="cyan", no_wrap=True, min_width=9)
+    table.add_column("what it is", no_wrap=True, ratio=1)
     for column in ("value", "age, ms", "archived", "acknowledged"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     now = time.time() * 1000
     for name in SHOWN:
         recorded, acknowledged = device.database.buffer.counts(name)
         latest = device.database.buffer.latest(name)
-        value, age = ("", "") if latest is None else (str(latest[1]), f"{now - latest[0]:.0f}")
+        value, age = ("", "") if latest is None else (_brief(latest[1]), f"{now - latest[0]:.0f}")
         table.add_row(name, LABELS[name], value, age, str(recorded), str(acknowledged))
     return table
+
+
+def _brief(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _settle(device: Gateway, admin: Admin) -> list[str]:
