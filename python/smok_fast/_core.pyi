@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, final
 
+from typing_extensions import disjoint_base
+
 from smok_fast.extras import BasePathpointDatabase
 from smok_fast.pathpoint import (
     Pathpoint,
@@ -54,7 +56,7 @@ class Buffer:
         pathpoint is
     """
 
-    def __new__(cls, capacity: int = 1000000) -> Buffer: ...
+    def __new__(cls, capacity: int = ...) -> Buffer: ...
     def record(self, name: str, timestamp: float, reading: ValueOrExcept) -> bool:
         """Record a sample of a pathpoint.
 
@@ -169,6 +171,7 @@ class ArchiveSchedule:
 
 # Pathpoints and their execution
 
+@disjoint_base
 class PathpointCore:
     """The native part of a pathpoint. Every method may be called by any thread."""
 
@@ -267,9 +270,7 @@ def record_result(pathpoint: PathpointCore, result: ReadResult) -> bool:
     :return: whether it failed
     """
 
-def record_results(
-    pathpoints: list[Pathpoint], results: Sequence[ReadResult]
-) -> list[int]:
+def record_results(pathpoints: list[Pathpoint], results: Sequence[ReadResult]) -> list[int]:
     """Record the results of a read group.
 
     :param pathpoints: the pathpoints that were read

@@ -203,7 +203,9 @@ class Admin:
         self._json("PUT", "macros", device_id, list(macros))
 
     def macros(self, device_id: str) -> list[dict[str, Any]]:
-        """The macros; occurrences tell whether they are ``completed`` and how many ``reports`` say so."""
+        """The macros; occurrences tell whether they are ``completed`` and how many ``reports``
+        say so.
+        """
         return list(self._json("GET", "macros", device_id))
 
     def done_macros(self, device_id: str) -> list[tuple[str, float]]:

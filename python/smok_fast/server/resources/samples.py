@@ -135,7 +135,7 @@ def _store(connection: Connection, device_id: str, rows: list[dict[str, Any]]) -
     """
     incoming.create(connection)
     connection.execute(incoming.insert(), rows)
-    columns = [incoming.c[name] for name in samples.columns.keys()]
+    columns = [incoming.c[column.name] for column in samples.columns]
     inserted = connection.execute(
         insert_new(connection, samples).from_select(
             samples.columns.keys(),
