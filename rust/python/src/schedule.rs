@@ -33,15 +33,16 @@ impl ArchiveSchedule {
         entries: Vec<(Bound<'_, PathpointCore>, f64)>,
     ) -> PyResult<()> {
         let mut list = Vec::with_capacity(entries.len());
-        for (pathpoint, interval) in &entries {
+        for (pathpoint, interval) in entries {
             let series = pathpoint.get().series(py)?;
-            list.push((series.clone(), duration(*interval), series.name().clone()));
+            list.push((series.clone(), duration(interval), series.name().clone()));
         }
         self.core.replace(clock::monotonic(), list);
         Ok(())
     }
 
-    /// The names of the pathpoints that are due now. Each is due again only when its read has ended.
+    /// The names of the pathpoints that are due now. Each is due again only when its read has
+    /// ended.
     fn due<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyString>> {
         let due = self.core.due(clock::monotonic());
         due.iter().map(|name| PyString::new(py, name)).collect()
