@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from smok_fast import __version__
-from smok_fast.cli import cert, server
+from smok_fast.cli import cert, demo, server
 from smok_fast.cli.console import console
 
 __all__ = ["app"]
@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
+app.command("demo")(demo.demo)
 app.command("server")(server.serve)
 app.add_typer(cert.app, name="cert")
 

@@ -1,7 +1,9 @@
-"""A simulated boiler room, served as MODBUS registers: two boilers, four heating circuits, hot water.
+"""A simulated boiler room, served as MODBUS registers: two boilers, four heating circuits, hot
+water.
 
-What is behind it is simple heat flow (each temperature approaches what drives it, exponentially), enough for set-points
-and pumps to have visible consequences. Temperatures are in tenths of a degree, as in most controllers.
+What is behind it is simple heat flow (each temperature approaches what drives it, exponentially),
+enough for set-points and pumps to have visible consequences. Temperatures are in tenths of a
+degree, as in most controllers.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 import random
 import threading
 import time
+from typing import Self
 
 from smok_fast.modbus import RegisterModel
 
@@ -81,7 +84,7 @@ POINTS: list[Point] = [
 
 
 class BoilerRoom:
-    """The simulation. It runs in a thread of its own between ``start`` and ``stop``, or step by step.
+    """The simulation: step by step, or in a thread of its own as a context manager.
 
     :param seed: of the measurement noise
     :ivar registers: what a MODBUS server is to serve
@@ -97,12 +100,11 @@ class BoilerRoom:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="BoilerRoom", daemon=True)
 
-    def start(self) -> None:
-        """Start the simulation's thread."""
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
-    def stop(self) -> None:
-        """Stop it."""
+    def __exit__(self, *exc_info: object) -> None:
         self._stopping.set()
         self._thread.join()
 

@@ -16,6 +16,7 @@ from smok_fast.extras.event_database import (
 from smok_fast.extras.macros_database import BaseMacroDatabase, InMemoryMacroDatabase
 from smok_fast.extras.metadata_database import BaseMetadataDatabase, InMemoryMetadataDatabase
 from smok_fast.extras.pp_database import BaseDataToSynchronize, BasePathpointDatabase
+from smok_fast.extras.pp_memory import BufferUpload, InMemoryPathpointDatabase
 from smok_fast.extras.pred_database import BasePredicateDatabase, InMemoryPredicateDatabase
 from smok_fast.extras.sensor_write_database import (
     BaseSensorWriteDatabase,
@@ -38,11 +39,13 @@ __all__ = [
     "BaseSensorDatabase",
     "BaseSensorWriteDatabase",
     "BaseSensorWriteSynchronization",
+    "BufferUpload",
     "InMemoryArchivesDatabase",
     "InMemoryBAOBDatabase",
     "InMemoryEventDatabase",
     "InMemoryMacroDatabase",
     "InMemoryMetadataDatabase",
+    "InMemoryPathpointDatabase",
     "InMemoryPredicateDatabase",
     "InMemorySensorDatabase",
     "InMemorySensorWriteDatabase",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from smok_fast._urls import segment
 from smok_fast.exceptions import ResponseError, UnavailableError
-from smok_fast.pathpoint.orders import MessageOrder, sections_from_list
+from smok_fast.pathpoint.orders import MessageOrder, sections_from_body
 from smok_fast.sync.base import SyncTask, UnusableAnswer, logger
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ class OrdersTask(SyncTask):
 
     def exchange(self) -> bool:
         """Fetch once."""
-        answer = self._call(self.device.api.post, "/v1/device/orders")
-        if answer and not isinstance(answer, list):
-            raise UnusableAnswer("a list of sections", answer)
-        self.device.execute(*sections_from_list(answer or []))
+        body, headers = self._call(self.device.api.post, "/v1/device/orders", direct_response=True)
+        try:
+            sections = sections_from_body(body, headers.get("Content-Type", ""))
+        except ValueError as error:
+            raise UnusableAnswer(f"a list of sections ({error})", body) from error
+        self.device.execute(*sections)
         return False
 
 
@@ -60,7 +62,9 @@ class MessagesTask(SyncTask):
         return bool(self._waiting) and super().is_due(now)
 
     def exchange(self) -> bool:
-        """Post what waits. A message that the server refuses as often as its tries allow is given up."""
+        """Post what waits. A message that the server refuses as often as its tries allow is
+        given up.
+        """
         while self._waiting:
             order, future = self._waiting[0]
             try:
