@@ -123,6 +123,10 @@ class Pathpoint(PathpointCore):
             raise InstanceNotReady("attach this pathpoint to a device first")
         return self.device.pp_database.get_archive_data(self.name, starting_at, stopping_at)
 
+    def natives(self) -> set[Pathpoint]:
+        """The native pathpoints that have to be read for this one: itself, unless it is computed from others."""
+        return {self}
+
     def read(self, advise_level: AdviseLevel = AdviseLevel.ADVISE) -> Section:
         """A section that reads this pathpoint; hand it to ``SMOKDevice.execute``.
 

@@ -79,6 +79,11 @@ impl Buffer {
         latest.map(|sample| to_python(py, &sample)).transpose()
     }
 
+    /// How many samples of a pathpoint were recorded, and how many of them are done with.
+    fn counts(&self, name: &str) -> (u64, u64) {
+        self.core.find(name).map_or((0, 0), |series| series.counts())
+    }
+
     /// The samples of a pathpoint with start <= timestamp <= stop, in time order.
     ///
     /// :param name: the pathpoint's name

@@ -42,7 +42,7 @@ pub fn failure(py: Python<'_>, reason: Reason, timestamp: i64) -> PyResult<Bound
 /// nothing that a read may report.
 pub fn reason_of(object: &Bound<'_, PyAny>) -> PyResult<Option<Reason>> {
     let py = object.py();
-    if !object.is_instance(&operation_failed_error(py)?)? {
+    if !object.is_instance(operation_failed_error(py)?.as_any())? {
         return Ok(None);
     }
     let reason = object.getattr(intern!(py, "reason"))?;

@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 use smok_core::value::Reason;
 
-use crate::order::{ReadOrder, WriteOrder};
+use crate::order::{ReadOrder, WriteOrder, advise_level};
 use crate::pathpoint::PathpointCore;
 use crate::{callback, errors};
 
@@ -168,7 +168,7 @@ struct Run<'a, 'py> {
 impl<'py> Run<'_, 'py> {
     fn read(&self, order: &Bound<'py, ReadOrder>, groups: &mut Groups<'py>) -> PyResult<()> {
         let py = order.py();
-        let Some(pathpoint) = self.find(order, order.get().path(py))? else {
+        let Some(pathpoint) = self.find(order.as_any(), order.get().path(py))? else {
             return Ok(());
         };
         let core = pathpoint.get();
@@ -180,7 +180,7 @@ impl<'py> Run<'_, 'py> {
             Ok(false) => return core.end_poll(py),
             Err(error) => {
                 core.end_poll(py)?;
-                return self.raised(order, &pathpoint, &error);
+                return self.raised(order.as_any(), &pathpoint, &error);
             }
         }
         if let Some(group) = core.read_group(py) {
@@ -202,7 +202,7 @@ impl<'py> Run<'_, 'py> {
                 }
                 None => {
                     core.end_poll(py)?;
-                    self.raised(order, &pathpoint, &error)
+                    self.raised(order.as_any(), &pathpoint, &error)
                 }
             },
         }
@@ -213,7 +213,7 @@ impl<'py> Run<'_, 'py> {
         if !order.get().is_valid() {
             return self.tell(intern!(py, "stale"), (order,));
         }
-        let Some(pathpoint) = self.find(order, order.get().path(py))? else {
+        let Some(pathpoint) = self.find(order.as_any(), order.get().path(py))? else {
             return Ok(());
         };
         if pathpoint.get().is_reparse()? {
@@ -230,15 +230,15 @@ impl<'py> Run<'_, 'py> {
             Ok(_) => Ok(()),
             Err(error) => match errors::reason_of(error.value(py))? {
                 Some(_) => self.tell(intern!(py, "failed"), (order, &pathpoint)),
-                None => self.raised(order, &pathpoint, &error),
+                None => self.raised(order.as_any(), &pathpoint, &error),
             },
         }
     }
 
     /// The pathpoint of an order: one that is known, or one that the execution has made for it.
-    fn find<O>(
+    fn find(
         &self,
-        order: &Bound<'py, O>,
+        order: &Bound<'py, PyAny>,
         path: &Bound<'py, PyString>,
     ) -> PyResult<Option<Bound<'py, PathpointCore>>> {
         let found = match self.pathpoints.get_item(path)? {
@@ -254,9 +254,9 @@ impl<'py> Run<'_, 'py> {
         }
     }
 
-    fn raised<O>(
+    fn raised(
         &self,
-        order: &Bound<'py, O>,
+        order: &Bound<'py, PyAny>,
         pathpoint: &Bound<'py, PathpointCore>,
         error: &PyErr,
     ) -> PyResult<()> {

@@ -25,6 +25,12 @@ mod _core {
     #[pymodule_export]
     use super::minijson::{DecodingError, EncodingError, MiniJSONError, dumps, loads};
     #[pymodule_export]
+    use super::modbus::{ModbusClient, ModbusQuery, ModbusRequest, ModbusServer, modbus_plan};
+    #[pymodule_export]
+    use super::order::{
+        MessageOrder, Order, ReadOrder, SysctlOrder, WaitOrder, WriteOrder, decode_sections,
+    };
+    #[pymodule_export]
     use super::pathpoint::PathpointCore;
     #[pymodule_export]
     use super::queue::OrderQueue;

@@ -33,9 +33,9 @@ impl ArchiveSchedule {
         entries: Vec<(Bound<'_, PathpointCore>, f64)>,
     ) -> PyResult<()> {
         let mut list = Vec::with_capacity(entries.len());
-        for (pathpoint, interval) in &entries {
+        for (pathpoint, interval) in entries {
             let series = pathpoint.get().series(py)?;
-            list.push((series.clone(), duration(*interval), series.name().clone()));
+            list.push((series.clone(), duration(interval), series.name().clone()));
         }
         self.core.replace(clock::monotonic(), list);
         Ok(())

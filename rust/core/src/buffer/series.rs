@@ -136,6 +136,14 @@ impl Series {
             .collect()
     }
 
+    /// How many samples were recorded, and how many of them the server has acknowledged or a cap has cost.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        let data = self.data.lock();
+        let recorded = data.first + data.samples.len() as u64;
+        (recorded, recorded - data.pending_count())
+    }
+
     /// Monotonic nanoseconds of the last sample; `None` before the first.
     #[must_use]
     pub fn recorded_at(&self) -> Option<u64> {
