@@ -317,9 +317,10 @@ def test_a_failure_between_the_temporary_files_leaves_none(
         return mkstemp(**options)
 
     monkeypatch.setattr("tempfile.mkstemp", full_after_the_first)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         Credentials(files.cert.read_bytes(), files.key.read_bytes())
     assert list(temporary.iterdir()) == []
+    assert caught.traceback  # keeps what was made alive up to here
 
 
 def test_refused_credentials_leave_no_temporary_file(
@@ -551,6 +552,15 @@ def test_a_certificate_authority_is_used_again(files: DevelopmentCertificates) -
     assert (files.ca_cert.read_bytes(), files.ca_key.read_bytes()) == before
     assert get_device_info(again.cert.read_bytes()) == ("other", Environment.LOCAL_DEVELOPMENT)
     load_certificate(again.cert).verify_directly_issued_by(load_certificate(files.ca_cert))
+
+
+def test_a_certificate_does_not_outlive_its_authority(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_bytes(certificate([], end=NOW + 5 * DAY))
+    (tmp_path / "ca.key").write_bytes(private_key())
+    for days, end in ((3, NOW + 3 * DAY), (30, NOW + 5 * DAY)):
+        files = create_development_certificates(tmp_path, "a", days=days, overwrite=True)
+        difference = load_certificate(files.cert).not_valid_after_utc - end
+        assert abs(difference) < datetime.timedelta(hours=1)
 
 
 def test_an_existing_device_key_is_not_overwritten(files: DevelopmentCertificates) -> None:

@@ -507,7 +507,9 @@ def _create(
         key=directory / f"{name}.key",
     )
     if paths.key.exists() and not overwrite:
-        raise FileExistsError(f"{paths.key} exists already; not overwritten")
+        raise FileExistsError(
+            f"{paths.key} exists already; ask to overwrite it, or take another place"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     ca, ca_key = _development_ca(paths)
     key = ec.generate_private_key(ec.SECP256R1())

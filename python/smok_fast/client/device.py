@@ -68,7 +68,7 @@ from smok_fast.sync.macros import MacroExecutionTask, MacroReportsTask, MacrosTa
 from smok_fast.sync.metadata import MetadataTask
 from smok_fast.sync.orders import MessagesTask, OrdersTask
 from smok_fast.sync.pathpoints import PathpointsTask
-from smok_fast.sync.predicates import PredicatesTask, PredicateTicksTask
+from smok_fast.sync.predicates import PredicatesTask, TicksTask
 from smok_fast.sync.sensor_writes import SensorWritesTask
 from smok_fast.sync.sensors import SensorsTask
 from smok_fast.threads.archiving import ArchivingAndMacroThread
@@ -282,7 +282,7 @@ class SMOKDevice:
         if not self.dont_do_pathpoints:
             tasks += [DataTask(self, linger, self._orders.request), self._pathpoints, self._sensors]
         if not self.dont_do_predicates:
-            tasks += [self._predicates, PredicateTicksTask(self)]
+            tasks += [self._predicates, TicksTask(self)]
         if archives:
             tasks += [archives]
         if macros:
