@@ -1,8 +1,24 @@
 """The native core of smok_fast. Use the modules of smok_fast instead of this one."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, final
 
-__all__ = ["DecodingError", "EncodingError", "MiniJSONError", "dumps", "loads"]
+from smok_fast.pathpoint.orders import AdviseLevel
+
+__all__ = [
+    "DecodingError",
+    "EncodingError",
+    "MessageOrder",
+    "MiniJSONError",
+    "Order",
+    "ReadOrder",
+    "SysctlOrder",
+    "WaitOrder",
+    "WriteOrder",
+    "decode_sections",
+    "dumps",
+    "loads",
+]
 
 # MiniJSON: see smok_fast.minijson
 
@@ -30,4 +46,188 @@ def loads(data: bytes | bytearray | memoryview, /) -> Any:
     :param data: bytes, or anything with a buffer of unsigned bytes
     :raises DecodingError: it is no MiniJSON, or nothing Python can hold: a list or an object as a
         key, or more than 1024 keys that are integers beyond 64 bits
+    """
+
+# Orders: see smok_fast.pathpoint.orders
+
+class Order:
+    """Base class of all orders."""
+
+    def __new__(cls) -> Order: ...
+
+@final
+class ReadOrder(Order):
+    """An order to read a pathpoint.
+
+    :param pathpoint: its name
+    :param advise: how hard to try: 3 times for ADVISE, 20 times for FORCE
+    :raises ValueError: there is no such advise level
+    """
+
+    def __new__(cls, pathpoint: str, advise: AdviseLevel) -> ReadOrder: ...
+    @classmethod
+    def from_json(cls, dct: Mapping[str, Any]) -> ReadOrder:
+        """Build it from what the server sends.
+
+        :raises KeyError: a field is missing
+        :raises ValueError: a field makes no sense
+        """
+
+    def fail(self) -> bool:
+        """Count a try that failed.
+
+        :return: whether to try again
+        """
+
+    @property
+    def pathpoint(self) -> str:
+        """The name of the pathpoint to read."""
+
+    @property
+    def advise(self) -> AdviseLevel:
+        """How hard to try."""
+
+    @property
+    def repeat_count(self) -> int:
+        """How many tries are left."""
+
+@final
+class WriteOrder(Order):
+    """An order to write a value to a pathpoint.
+
+    :param pathpoint: its name
+    :param value: what to write; kept as it is given, coerced when it is written
+    :param advise: how hard to try: once for ADVISE, 10 times for FORCE
+    :param stale_after: when it is too late for it, in seconds since the epoch; never by default
+    :raises ValueError: there is no such advise level
+    """
+
+    def __new__(
+        cls,
+        pathpoint: str,
+        value: float | str,
+        advise: AdviseLevel,
+        stale_after: float | None = None,
+    ) -> WriteOrder: ...
+    @classmethod
+    def from_json(cls, dct: Mapping[str, Any]) -> WriteOrder:
+        """Build it from what the server sends.
+
+        :raises KeyError: a field is missing
+        :raises ValueError: a field makes no sense
+        """
+
+    def fail(self) -> bool:
+        """Count a try that failed.
+
+        :return: whether to try again
+        """
+
+    def is_valid(self) -> bool:
+        """Whether it is not too late for it."""
+
+    @property
+    def pathpoint(self) -> str:
+        """The name of the pathpoint to write to."""
+
+    @property
+    def value(self) -> int | float | str:
+        """What to write."""
+
+    @property
+    def advise(self) -> AdviseLevel:
+        """How hard to try."""
+
+    @property
+    def stale_after(self) -> float | None:
+        """When it is too late for it, in seconds since the epoch; None for never."""
+
+    @property
+    def repeat_count(self) -> int:
+        """How many tries are left."""
+
+@final
+class MessageOrder(Order):
+    """An order to tell the server that a message arrived. It is tried 3 times.
+
+    :param uuid: the message's identifier
+    """
+
+    def __new__(cls, uuid: str) -> MessageOrder: ...
+    @classmethod
+    def from_json(cls, dct: Mapping[str, Any]) -> MessageOrder:
+        """Build it from what the server sends.
+
+        :raises KeyError: a field is missing
+        :raises ValueError: a field makes no sense
+        """
+
+    def fail(self) -> bool:
+        """Count a try that failed.
+
+        :return: whether to try again
+        """
+
+    @property
+    def uuid(self) -> str:
+        """The message's identifier."""
+
+    @property
+    def times_retry(self) -> int:
+        """How many tries are left."""
+
+@final
+class WaitOrder(Order):
+    """An order to wait. Of several in one section the longest counts.
+
+    :param period: how long, in seconds
+    :raises ValueError: it is negative, not a number, or longer than a clock can count (292 years)
+    """
+
+    def __new__(cls, period: float) -> WaitOrder: ...
+    @classmethod
+    def from_json(cls, dct: Mapping[str, Any]) -> WaitOrder:
+        """Build it from what the server sends.
+
+        :raises KeyError: a field is missing
+        :raises ValueError: a field makes no sense
+        """
+
+    @property
+    def period(self) -> float:
+        """How long to wait, in seconds."""
+
+@final
+class SysctlOrder(Order):
+    """An order that the device's program defines the meaning of.
+
+    :param op_type: what to do
+    :param op_args: what to do it with
+    """
+
+    def __new__(cls, op_type: str, op_args: str) -> SysctlOrder: ...
+    @classmethod
+    def from_json(cls, dct: Mapping[str, Any]) -> SysctlOrder:
+        """Build it from what the server sends.
+
+        :raises KeyError: a field is missing
+        :raises ValueError: a field makes no sense
+        """
+
+    @property
+    def op_type(self) -> str:
+        """What to do."""
+
+    @property
+    def op_args(self) -> str:
+        """What to do it with."""
+
+def decode_sections(body: bytes, minijson: bool) -> tuple[list[tuple[list[Order], int]], list[str]]:
+    """Decode a list of sections.
+
+    :param body: what the server sent
+    :param minijson: whether it is MiniJSON, not JSON
+    :return: for each section its orders and its disposition; and a line of text for each thing in
+        the body that made no sense and was left out
+    :raises DecodingError: the body is no list, or not in this format
     """

@@ -20,4 +20,8 @@ mod value;
 mod _core {
     #[pymodule_export]
     use crate::minijson::{DecodingError, EncodingError, MiniJSONError, dumps, loads};
+    #[pymodule_export]
+    use crate::order::{
+        MessageOrder, Order, ReadOrder, SysctlOrder, WaitOrder, WriteOrder, decode_sections,
+    };
 }

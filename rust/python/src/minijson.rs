@@ -57,9 +57,14 @@ fn encoding_error(error: impl ToString) -> PyErr {
 #[pyfunction]
 #[pyo3(signature = (obj, /))]
 pub(crate) fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(PyBytes::new(obj.py(), &encode(obj)?))
+}
+
+/// An object as MiniJSON.
+pub(crate) fn encode(obj: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     let mut out = Vec::new();
     write(&mut Writer::new(&mut out), obj, 0)?;
-    Ok(PyBytes::new(obj.py(), &out))
+    Ok(out)
 }
 
 fn write(writer: &mut Writer<'_>, obj: &Bound<'_, PyAny>, depth: usize) -> PyResult<()> {
