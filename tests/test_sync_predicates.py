@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import ManualClock
 
+from conftest import ManualClock
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
 from smok_fast.extras import InMemoryEventDatabase, InMemoryPredicateDatabase
