@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import hashlib
 import importlib.metadata
+import logging
 import os
 import re
 import shutil
@@ -36,6 +37,17 @@ from smok_fast.client.certificate import Credentials, create_development_certifi
 LONG = 60
 
 COMMANDS = [[], ["server"], ["cert"], ["cert", "new"], ["cert", "server"], ["cert", "show"]]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what commands that run in this process do to logging, or other tests see more lines."""
+    loggers = [logging.getLogger(), logging.getLogger("smok_fast.server")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 def environment() -> dict[str, str]:
