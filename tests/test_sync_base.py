@@ -6,18 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 
 import pytest
-from conftest import ManualClock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ManualClock
 from smok_fast._urls import segment
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
 from smok_fast.minijson import EncodingError
 from smok_fast.sync.base import (
     MAX_REJECTED,
-    REJECTED_FOR,
     REFUSED_FOR,
+    REJECTED_FOR,
     Rejections,
     SyncTask,
     UnusableAnswer,
