@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smok_fast import minijson
-from smok_fast.client.api import Backoff
+from smok_fast._backoff import Backoff
 from smok_fast.exceptions import ResponseError
 from smok_fast.sync.base import send_in_parts
 from smok_fast.threads.base import TerminableThread
