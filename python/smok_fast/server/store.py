@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, Table, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from smok_fast.server import tables
@@ -38,8 +38,8 @@ class Store:
 
     :param database: path of an SQLite file (made when missing), a URL such as
         ``postgresql+psycopg://user@host/name``, or None for a database in memory
-    :raises ValueError: the URL is of another kind of database, or the database was made by another
-        version
+    :raises ValueError: the URL is of another kind of database, or the database cannot be opened, or
+        was made by another version
     """
 
     def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
@@ -50,6 +50,9 @@ class Store:
         )
         try:
             self._prepare()
+        except DBAPIError as error:
+            self._engine.dispose()
+            raise ValueError(f"{self} cannot be used: {error.orig}") from error
         except BaseException:
             self._engine.dispose()
             raise
