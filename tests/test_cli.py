@@ -350,7 +350,7 @@ def test_a_server_that_cannot_run_is_refused_with_the_reason(tmp_path: Path) -> 
     assert "nosuch" in refusal("server", "--database", "nosuch://database")
     missing = tmp_path / "missing" / "smok.db"
     assert refusal("server", "--database", missing) == (
-        f"sqlite:///{missing} cannot be used: unable to open database file"
+        f"cannot use the database sqlite:///{missing}: unable to open database file"
     )
     assert "file is not a database" in refusal("server", "--database", device.ca_key)
     assert "missing.crt" in run("server", "--certificate", "missing.crt", status=2)

@@ -495,8 +495,8 @@ type SectionParts<'py> = (Bound<'py, PyList>, u8);
 ///
 /// :param body: what the server sent
 /// :param minijson: whether it is MiniJSON, not JSON
-/// :return: for each section its orders and its disposition; and a line of text for each thing in the
-///     body that made no sense and was left out
+/// :return: for each section its orders and its disposition; and a line of text for each thing in
+///     the body that made no sense and was left out
 /// :raises DecodingError: the body is no list, or not in this format
 #[pyfunction]
 pub fn decode_sections<'py>(
