@@ -1,24 +1,281 @@
 """The native core of smok_fast. Use the modules of smok_fast instead of this one."""
 
-from collections.abc import Mapping
-from typing import Any, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self, final
 
+from smok_fast.extras import BasePathpointDatabase
+from smok_fast.pathpoint import (
+    Pathpoint,
+    PathpointValueType,
+    ReadGroup,
+    ReadResult,
+    Section,
+    ValueOrExcept,
+)
 from smok_fast.pathpoint.orders import AdviseLevel
+from smok_fast.threads.executor import Execution
 
 __all__ = [
+    "ArchiveSchedule",
+    "Buffer",
     "DecodingError",
     "EncodingError",
     "MessageOrder",
     "MiniJSONError",
+    "ModbusClient",
+    "ModbusQuery",
+    "ModbusRequest",
+    "ModbusServer",
     "Order",
+    "OrderQueue",
+    "OrderRunner",
+    "PathpointCore",
     "ReadOrder",
+    "SampleIterator",
     "SysctlOrder",
     "WaitOrder",
     "WriteOrder",
     "decode_sections",
     "dumps",
     "loads",
+    "modbus_plan",
+    "record_result",
+    "record_results",
 ]
+
+# Buffer, queue, schedule
+
+@final
+class Buffer:
+    """Samples from their recording until the server has them. Every method may be called by any
+    thread.
+
+    :param capacity: how many samples are kept at most; with 0, only the latest value of each
+        pathpoint is
+    """
+
+    def __new__(cls, capacity: int = 1000000) -> Buffer: ...
+    def record(self, name: str, timestamp: float, reading: ValueOrExcept) -> bool:
+        """Record a sample of a pathpoint.
+
+        :param name: the pathpoint's name
+        :param timestamp: milliseconds since the epoch
+        :param reading: a value, or an OperationFailedError
+        :return: False if the timestamp is not above that of the latest sample: then nothing was
+            recorded
+        :raises ValueError: the name declares no type, or the value is none that the pathpoint can
+            hold
+        """
+    def latest(self, name: str) -> tuple[int, ValueOrExcept] | None:
+        """The latest sample of a pathpoint; None before the first."""
+    def counts(self, name: str) -> tuple[int, int]:
+        """How many samples of a pathpoint were recorded, and how many of them are done with."""
+    def range(
+        self, name: str, start: float | None = None, stop: float | None = None
+    ) -> SampleIterator:
+        """The samples of a pathpoint with start <= timestamp <= stop, in time order."""
+    def next_upload(self, max_bytes: int) -> tuple[bytes, int, int] | None:
+        """The next upload; the same one again while it is neither acknowledged nor rejected.
+
+        :param max_bytes: about how long the body may be; one sample is sent in any case
+        :return: MiniJSON body, token, and number of samples; None if there is nothing to upload
+        :raises ValueError: a text is longer than MiniJSON can say
+        """
+    def acknowledge(self, token: int) -> bool:
+        """Note that the server has the samples of an upload.
+
+        :return: False if that upload is not the one that is out
+        """
+    def refuse(self, token: int, rejected: bool = False) -> bool:
+        """Note that the server does not have the samples of an upload.
+
+        :param rejected: whether it refused the content, so that smaller uploads are to be tried;
+            otherwise the same one is tried again
+        :return: False if that upload is not the one that is out
+        """
+    def wait(self, timeout: float, for_data: bool = True) -> bool:
+        """Wait without the GIL until wake() or, with for_data, until there is something to upload.
+
+        :param timeout: seconds to wait at most
+        :param for_data: whether data ends the wait
+        :return: whether there is something to upload
+        """
+    def wake(self) -> None:
+        """End the present wait(), or else the next one."""
+    def statistics(self) -> dict[str, int]:
+        """The figures of the buffer: pathpoints, and samples recorded, acknowledged, pending, kept
+        and dropped.
+        """
+
+@final
+class SampleIterator:
+    """Samples of one pathpoint, fetched from the buffer in pieces."""
+
+    def __iter__(self) -> SampleIterator: ...
+    def __next__(self) -> tuple[int, ValueOrExcept]: ...
+
+@final
+class OrderQueue:
+    """What waits for the order executor. Every method may be called by any thread."""
+
+    def __new__(cls) -> OrderQueue: ...
+    def put(self, item: Section, joinable: bool, poll: bool = False) -> None:
+        """Put a section at the end of the queue.
+
+        :param item: the section
+        :param joinable: whether it may be taken together with joinable neighbours
+        :param poll: whether it is a poll, to be taken only when nothing else waits
+        :raises RuntimeError: the queue is closed
+        """
+    def take(self, timeout: float | None = None) -> list[Section]:
+        """Take the next sections, waiting for them without the GIL.
+
+        :param timeout: seconds to wait at most, None for ever
+        :return: the sections; none when the time ran out, after interrupt(), or when the queue is
+            closed and empty
+        """
+    def interrupt(self) -> None:
+        """End the present take(), or else the next one."""
+    def close(self) -> None:
+        """Refuse further sections and wake everyone who waits."""
+    def __len__(self) -> int: ...
+
+@final
+class ArchiveSchedule:
+    """Which pathpoints are to be read when. Every method may be called by any thread."""
+
+    def __new__(cls) -> ArchiveSchedule: ...
+    def replace(self, entries: list[tuple[PathpointCore, float]]) -> None:
+        """Replace the whole list; what stays with the same interval keeps its rhythm.
+
+        :param entries: pathpoints with their intervals in seconds
+        :raises InstanceNotReady: a pathpoint is attached to no device
+        """
+    def due(self) -> list[str]:
+        """The names of the pathpoints that are due now. Each is due again only when its read has
+        ended.
+        """
+    def wait(self, timeout: float) -> None:
+        """Wait without the GIL until something is due, the list changes, or close().
+
+        :param timeout: seconds to wait at most
+        """
+    def close(self) -> None:
+        """End the present wait and every later one."""
+    @property
+    def overruns(self) -> int:
+        """How many polls were left out because the one before had not ended."""
+    def __len__(self) -> int: ...
+
+# Pathpoints and their execution
+
+class PathpointCore:
+    """The native part of a pathpoint. Every method may be called by any thread."""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def _identify(self, name: str) -> None:
+        """Set the name, once.
+
+        :raises ValueError: the name declares no type
+        """
+    def _attach(
+        self,
+        buffer: Buffer,
+        store: BasePathpointDatabase | None,
+        can_read: bool,
+        set_new_value: bool,
+    ) -> None:
+        """Attach the pathpoint to a device's buffer, once.
+
+        :param buffer: the device's buffer
+        :param store: a database that gets the samples instead, or None
+        :param can_read: whether the class replaces can_read
+        :param set_new_value: whether the class replaces set_new_value
+        :raises RuntimeError: it is attached already
+        """
+    def _remember(self, timestamp: float, object: ValueOrExcept) -> None:
+        """Take over what a store remembers from before: a sample that is not recorded again."""
+    def _end_poll(self) -> None:
+        """Note that a read ended without giving a value."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def current_timestamp(self) -> int | None: ...
+    @property
+    def current_value(self) -> ValueOrExcept | None: ...
+    @property
+    def last_read(self) -> float:
+        """Monotonic seconds of the last sample, 0 before the first."""
+    callable_on_change: Callable[[Any], None] | None
+    read_no_often_than: float | None
+    read_group: ReadGroup | None
+    def can_read(self) -> bool:
+        """Whether the pathpoint may be read now. Called by OrderExecutorThread before each read.
+
+        :return: whether read_no_often_than seconds have passed since the last value
+        """
+    def get(self) -> tuple[int, PathpointValueType]:
+        """The latest value. May be called by any thread.
+
+        :return: (milliseconds since the epoch, value)
+        :raises NotReadedError: it has not been read yet
+        :raises OperationFailedError: the last read failed
+        :raises InstanceNotReady: it is attached to no device
+        """
+    def set_new_value(self, *args: Any) -> None:
+        """Record a value that came by itself, not from a read. May be called by any thread.
+
+        ``set_new_value(timestamp, value)`` or ``set_new_value(OperationFailedError(...))``. A
+        timestamp that is not above the current one is ignored with a UserWarning; a value that the
+        pathpoint cannot hold is logged, and is a failure with reason TYPE.
+
+        :param timestamp: milliseconds since the epoch
+        :param value: the value, or an OperationFailedError
+        :raises InstanceNotReady: it is attached to no device
+        """
+
+@final
+class OrderRunner:
+    """Runs the reads and writes of sections. Called by the order executor thread; stop by any."""
+
+    def __new__(cls) -> OrderRunner: ...
+    def stop(self) -> None:
+        """Make the present run() return after the order that it is at, and every later one at
+        once.
+        """
+    def run(
+        self,
+        orders: list[Order],
+        start: int,
+        pathpoints: dict[str, Pathpoint],
+        execution: Execution,
+    ) -> int:
+        """Run reads and writes until an order of another type, or the end.
+
+        :param orders: the orders of a section
+        :param start: index of the first one to run
+        :param pathpoints: the device's pathpoints by name
+        :param execution: who is told about everything but plain values
+        :return: index of the first order that was not run
+        """
+
+def record_result(pathpoint: PathpointCore, result: ReadResult) -> bool:
+    """Record the result of one read.
+
+    :param pathpoint: the pathpoint that was read
+    :param result: a value, an OperationFailedError, or None if it was not read
+    :return: whether it failed
+    """
+
+def record_results(
+    pathpoints: list[Pathpoint], results: Sequence[ReadResult]
+) -> list[int]:
+    """Record the results of a read group.
+
+    :param pathpoints: the pathpoints that were read
+    :param results: for each, a value, an OperationFailedError, or None if it was not read
+    :return: indices of those that failed
+    """
 
 # MiniJSON: see smok_fast.minijson
 
@@ -230,4 +487,130 @@ def decode_sections(body: bytes, minijson: bool) -> tuple[list[tuple[list[Order]
     :return: for each section its orders and its disposition; and a line of text for each thing in
         the body that made no sense and was left out
     :raises DecodingError: the body is no list, or not in this format
+    """
+
+# MODBUS: see smok_fast.modbus
+
+@final
+class ModbusRequest:
+    """A request to one unit, within the limits of the MODBUS specification.
+
+    :param unit: unit identifier, 0 to 255
+    :param function: function code: 1 to 6, 15 or 16
+    :param address: first address, 0 to 65535
+    :param argument: how many to read (functions 1 to 4), the value (5, 6) or the values (15, 16) to
+        write; coils are written by their truth, registers are 0 to 65535
+    :raises ValueError: no such request exists
+    """
+
+    def __new__(
+        cls, unit: int, function: int, address: int, argument: int | Iterable[int]
+    ) -> ModbusRequest: ...
+    @property
+    def unit(self) -> int:
+        """Unit identifier."""
+    @property
+    def function(self) -> int:
+        """Function code."""
+    @property
+    def address(self) -> int:
+        """First address."""
+    @property
+    def count(self) -> int:
+        """How many elements it reads or writes."""
+    @property
+    def values(self) -> list[int]:
+        """What it writes; bools for coils, nothing for reads."""
+
+@final
+class ModbusClient:
+    """The client's side of a MODBUS TCP connection, without its socket. It belongs to one
+    thread.
+    """
+
+    def __new__(cls) -> ModbusClient: ...
+    def begin(self, request: ModbusRequest) -> bytes:
+        """Open a request, giving up the one that is open.
+
+        :return: the frame to send
+        """
+    def feed(self, data: bytes) -> list[int] | None:
+        """Take the next bytes from the server.
+
+        :return: None until the answer to the open request is complete; then what was read, bools
+            from tables of bits, and nothing for a write
+        :raises ExceptionResponseError: the server refused the request
+        :raises BadResponseError: the answer does not fit the request
+        :raises FrameError: this is not MODBUS TCP
+        """
+    def reset(self) -> None:
+        """Begin a new connection."""
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether nothing is left over and nothing was wrong: if not, the connection is to be
+        closed.
+        """
+    @property
+    def stale(self) -> int:
+        """Frames that were ignored: their transaction identifier is not that of the open
+        request.
+        """
+    @property
+    def other_unit(self) -> int:
+        """Frames that were ignored: they are of another unit than the open request."""
+
+@final
+class ModbusServer:
+    """The server's side of a MODBUS TCP connection, without its socket. It belongs to one
+    thread.
+    """
+
+    def __new__(cls) -> ModbusServer: ...
+    def feed(self, data: bytes) -> list[ModbusQuery]:
+        """Take the next bytes from the client and return the requests that they complete."""
+    @property
+    def error(self) -> str | None:
+        """What is wrong with the stream, if anything is: then nothing more comes out of it."""
+
+@final
+class ModbusQuery:
+    """A request that a server received, and the way to answer it."""
+
+    @property
+    def unit(self) -> int:
+        """Unit identifier."""
+    @property
+    def function(self) -> int:
+        """Function code."""
+    @property
+    def request(self) -> ModbusRequest | None:
+        """The request, None if it is to be refused."""
+    @property
+    def refusal(self) -> int | None:
+        """The exception code with which it is to be refused, None if it is a request."""
+    def answer(self, values: Iterable[int]) -> bytes:
+        """The frame that answers the request.
+
+        :param values: what it reads; of no meaning for a write
+        :raises ValueError: it is to be refused, or the values are not those that it asks for
+        """
+    def refuse(self, code: int) -> bytes:
+        """The frame that refuses the request.
+
+        :param code: exception code
+        """
+
+def modbus_plan(
+    items: Sequence[tuple[int, int, int, int]],
+    max_gap: int,
+    cuts: Sequence[tuple[int, int, int]],
+) -> list[tuple[ModbusRequest, list[int]]]:
+    """Plan the reading of registers in as few requests as possible.
+
+    :param items: what to read: unit, function code, address, count
+    :param max_gap: how many unwanted registers may be read in a row to save a request
+    :param cuts: addresses which no request may read together with their predecessor: unit, function
+        code, address
+    :return: requests, each with the indices of its items in the order of their addresses
+    :raises ValueError: no request can read an item
     """

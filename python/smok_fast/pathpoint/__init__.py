@@ -1,6 +1,4 @@
-"""Pathpoints: named, typed values that SMOK reads and writes, and the orders to do so."""
-
-from __future__ import annotations
+"""Pathpoints, the values that they hold, and the orders about them."""
 
 from smok_fast.pathpoint.orders import (
     AdviseLevel,
@@ -11,14 +9,20 @@ from smok_fast.pathpoint.orders import (
     WaitOrder,
     WriteOrder,
 )
+from smok_fast.pathpoint.pathpoint import Pathpoint, ReadGroup, ReadResult
+from smok_fast.pathpoint.reparse import ReparsePathpoint
 from smok_fast.pathpoint.typing import PathpointType, PathpointValueType, ValueOrExcept, to_type
 
 __all__ = [
     "AdviseLevel",
     "MessageOrder",
+    "Pathpoint",
     "PathpointType",
     "PathpointValueType",
+    "ReadGroup",
     "ReadOrder",
+    "ReadResult",
+    "ReparsePathpoint",
     "Section",
     "SysctlOrder",
     "ValueOrExcept",

@@ -55,9 +55,14 @@ impl Reason {
     /// The reason with this error code.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
-        [Reason::Malformed, Reason::Timeout, Reason::Invalid, Reason::Type]
-            .into_iter()
-            .find(|reason| reason.code() == code)
+        [
+            Reason::Malformed,
+            Reason::Timeout,
+            Reason::Invalid,
+            Reason::Type,
+        ]
+        .into_iter()
+        .find(|reason| reason.code() == code)
     }
 }
 

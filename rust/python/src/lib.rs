@@ -19,9 +19,21 @@ mod value;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use crate::minijson::{DecodingError, EncodingError, MiniJSONError, dumps, loads};
+    use super::buffer::{Buffer, SampleIterator};
     #[pymodule_export]
-    use crate::order::{
+    use super::executor::{OrderRunner, record_result, record_results};
+    #[pymodule_export]
+    use super::minijson::{DecodingError, EncodingError, MiniJSONError, dumps, loads};
+    #[pymodule_export]
+    use super::modbus::{ModbusClient, ModbusQuery, ModbusRequest, ModbusServer, modbus_plan};
+    #[pymodule_export]
+    use super::order::{
         MessageOrder, Order, ReadOrder, SysctlOrder, WaitOrder, WriteOrder, decode_sections,
     };
+    #[pymodule_export]
+    use super::pathpoint::PathpointCore;
+    #[pymodule_export]
+    use super::queue::OrderQueue;
+    #[pymodule_export]
+    use super::schedule::ArchiveSchedule;
 }
