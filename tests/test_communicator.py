@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_support import DEVICE_ID, PATIENCE, OddServer, Recorder, held, http, pending
 
+from gateway_support import DEVICE_ID, PATIENCE, OddServer, Recorder, held, http, pending
 from smok_fast._backoff import Backoff
 from smok_fast.basics import StorageLevel
 from smok_fast.exceptions import NotReadedError, OperationFailedError, OperationFailedReason
