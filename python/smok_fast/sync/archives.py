@@ -12,7 +12,9 @@ __all__ = ["ArchivesTask"]
 
 
 class ArchivesTask(SyncTask):
-    """Fetches the list of archived pathpoints, stores it, and hands it to ArchivingAndMacroThread."""
+    """Fetches the list of archived pathpoints, stores it, and hands it to
+    ArchivingAndMacroThread.
+    """
 
     name = "archives"
     interval = 600.0

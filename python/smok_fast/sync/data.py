@@ -1,8 +1,8 @@
 """Samples from the buffer to the server.
 
-A batch is acknowledged only by the server's 2xx. No link and 5xx: the same batch is sent again, byte for byte. 4xx: the
-buffer tries smaller batches, until what the server objects to is alone. Either way the pause grows from try to try, and
-nothing is lost.
+A batch is acknowledged only by the server's 2xx. No link and 5xx: the same batch is sent again,
+byte for byte. 4xx: the buffer tries smaller batches, until what the server objects to is alone.
+Either way the pause grows from try to try, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from smok_fast.client.api import Backoff
+from smok_fast._backoff import Backoff
 from smok_fast.exceptions import ResponseError
 from smok_fast.extras import BufferUpload
 from smok_fast.sync.base import SyncTask, logger
@@ -93,7 +93,9 @@ class DataTask(SyncTask):
 
 
 def _on_the_wire(entry: dict[str, Any]) -> dict[str, Any]:
-    """What a database of the user's says, in the form that the server takes: see BaseDataToSynchronize.to_json."""
+    """What a database of the user's says, in the form that the server takes: see
+    BaseDataToSynchronize.to_json.
+    """
     values = []
     for value in entry["values"]:
         if not isinstance(value, dict):

@@ -26,9 +26,7 @@ class OrdersTask(SyncTask):
 
     def exchange(self) -> bool:
         """Fetch once."""
-        body, headers = self._call(
-            self.device.api.post, "/v1/device/orders", direct_response=True
-        )
+        body, headers = self._call(self.device.api.post, "/v1/device/orders", direct_response=True)
         try:
             sections = sections_from_body(body, headers.get("Content-Type", ""))
         except ValueError as error:
@@ -64,7 +62,9 @@ class MessagesTask(SyncTask):
         return bool(self._waiting) and super().is_due(now)
 
     def exchange(self) -> bool:
-        """Post what waits. A message that the server refuses as often as its tries allow is given up."""
+        """Post what waits. A message that the server refuses as often as its tries allow is
+        given up.
+        """
         while self._waiting:
             order, future = self._waiting[0]
             try:

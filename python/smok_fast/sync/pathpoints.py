@@ -16,7 +16,8 @@ __all__ = ["PathpointsTask"]
 
 
 class PathpointsTask(SyncTask):
-    """Tells the server about newly registered pathpoints, and takes over storage levels from its answer.
+    """Tells the server about newly registered pathpoints, and takes over storage levels from its
+    answer.
 
     :param device: the device
     """

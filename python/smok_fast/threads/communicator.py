@@ -2,12 +2,12 @@
 
 Invariants:
 
-- One task at a time, in the order of the list: what people wait for goes ahead of samples, and each task is short, so
-  that a backlog of days does not hold up an order.
-- While there is no link nothing is tried before the back-off's pause is over, however much is asked for. The log says
-  once that the link is gone, and once that it is back.
-- A task that the server refuses waits for itself; the others go on. What a task or a callback of the user's raises is
-  logged and stops nothing.
+- One task at a time, in the order of the list: what people wait for goes ahead of samples, and each
+  task is short, so that a backlog of days does not hold up an order.
+- While there is no link nothing is tried before the back-off's pause is over, however much is asked
+  for. The log says once that the link is gone, and once that it is back.
+- A task that the server refuses waits for itself; the others go on. What a task or a callback of
+  the user's raises is logged and stops nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from smok_fast.client.api import Backoff
+from smok_fast._backoff import Backoff
 from smok_fast.exceptions import ResponseError
 from smok_fast.sync.base import SyncTask
 from smok_fast.threads.base import TerminableThread
@@ -138,7 +138,8 @@ class CommunicatorThread(TerminableThread):
 
 
 class Link:
-    """Whether the server is reached, and when to try again if not. For CommunicatorThread; ``is_up`` for any.
+    """Whether the server is reached, and when to try again if not. For CommunicatorThread;
+    ``is_up`` for any.
 
     :param url: where the server is, for the log
     """
@@ -175,4 +176,6 @@ class Link:
         self.is_up = False
         if self._down_since is None:
             self._down_since = now
-            logger.warning("No link to %s (%s); trying again with growing pauses", self._url, error.status)
+            logger.warning(
+                "No link to %s (%s); trying again with growing pauses", self._url, error.status
+            )

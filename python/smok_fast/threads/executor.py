@@ -2,13 +2,13 @@
 
 Invariants:
 
-- Joinable sections overlap: the thread starts one after the other and does not wait for their Futures. A CANNOT_JOIN
-  section is a barrier both ways: it starts when everything before it has finished, and everything after it starts when it
-  has.
-- A section is done when its orders are: values and failures recorded, Futures ended, retries used up, messages posted,
-  and its longest wait over, counted from its start.
-- The plain reads and writes run in the native :class:`smok_fast._core.OrderRunner`, which tells an :class:`Execution`
-  about everything else.
+- Joinable sections overlap: the thread starts one after the other and does not wait for their
+  Futures. A CANNOT_JOIN section is a barrier both ways: it starts when everything before it has
+  finished, and everything after it starts when it has.
+- A section is done when its orders are: values and failures recorded, Futures ended, retries used
+  up, messages posted, and its longest wait over, counted from its start.
+- The plain reads and writes run in the native :class:`smok_fast._core.OrderRunner`, which tells an
+  :class:`Execution` about everything else.
 - Nothing that user code raises ends the thread or a section.
 """
 
@@ -177,19 +177,19 @@ class Execution:
     def _read_ended(self, order: ReadOrder, pathpoint: Pathpoint, future: Future[Any]) -> None:
         try:
             error = _exception_of(future)
-            if error is None or _is_failure(error):
-                if record_result(pathpoint, future.result() if error is None else error):
-                    self.failed(order, pathpoint)
-            else:
+            failure = _failure(error)
+            if error is not None and failure is None:
                 pathpoint._end_poll()
                 reports.read_raised(pathpoint, error)
+            elif record_result(pathpoint, failure or future.result()):
+                self.failed(order, pathpoint)
         finally:
             self.end()
 
     def _write_ended(self, order: WriteOrder, pathpoint: Pathpoint, future: Future[Any]) -> None:
         try:
             error = _exception_of(future)
-            if error is not None and _is_failure(error):
+            if _failure(error) is not None:
                 self.failed(order, pathpoint)
             elif error is not None:
                 reports.write_raised(pathpoint, error)
@@ -221,8 +221,9 @@ class Execution:
     def _group_raised(
         self, orders: list[ReadOrder], pathpoints: list[Pathpoint], error: BaseException
     ) -> None:
-        if isinstance(error, OperationFailedError) and _is_failure(error):
-            self._group_read(orders, pathpoints, [error] * len(pathpoints))
+        failure = _failure(error)
+        if failure is not None:
+            self._group_read(orders, pathpoints, [failure] * len(pathpoints))
             return
         for pathpoint in pathpoints:
             pathpoint._end_poll()
@@ -269,7 +270,9 @@ class OrderExecutorThread(TerminableThread):
         self._wake()
 
     def abandon(self) -> None:
-        """Tell everyone who waits for a section that it will not be completed. Called by the closing thread."""
+        """Tell everyone who waits for a section that it will not be completed. Called by the
+        closing thread.
+        """
         while sections := self._queue.take(0):
             for section in sections:
                 section.cancel()
@@ -392,7 +395,9 @@ class OrderExecutorThread(TerminableThread):
 
 
 class Poll(Section):
-    """Reads that the archive schedule asks for. They are not retried: the next round reads again."""
+    """Reads that the archive schedule asks for. They are not retried: the next round reads
+    again.
+    """
 
 
 def _exception_of(future: Future[Any]) -> BaseException | None:
@@ -402,6 +407,8 @@ def _exception_of(future: Future[Any]) -> BaseException | None:
         return error
 
 
-def _is_failure(error: BaseException) -> bool:
-    """Whether this is what user code may raise: NotReadedError, which has no reason, is not."""
-    return isinstance(error, OperationFailedError) and error.reason is not None
+def _failure(error: BaseException | None) -> OperationFailedError | None:
+    """The error if user code may raise it, which NotReadedError, without a reason, is not for."""
+    if isinstance(error, OperationFailedError) and error.reason is not None:
+        return error
+    return None

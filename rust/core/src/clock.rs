@@ -1,8 +1,9 @@
 //! The two clocks of a device.
 //!
-//! Intervals are measured on the monotonic clock, as nanoseconds since the process first asked. Wall time is only for
-//! stamping samples. Asking the system for both on every read costs more than storing the value, so the difference
-//! between the two is measured again only every [`REFRESH`]: a step of the wall clock is noticed at most that late.
+//! Intervals are measured on the monotonic clock, as nanoseconds since the process first asked.
+//! Wall time is only for stamping samples. Asking the system for both on every read costs more than
+//! storing the value, so the difference between the two is measured again only every [`REFRESH`]: a
+//! step of the wall clock is noticed at most that late.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -88,15 +89,11 @@ mod tests {
 
     #[test]
     fn the_wall_side_agrees_with_the_system() {
-        let before = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_millis() as i64;
-        let between = now().wall;
-        let after = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_millis() as i64;
+        let system = || {
+            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            i64::try_from(since_epoch.as_millis()).unwrap()
+        };
+        let (before, between, after) = (system(), now().wall, system());
         assert!(
             before - 11 <= between && between <= after + 11,
             "{before} {between} {after}"

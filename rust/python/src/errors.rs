@@ -38,8 +38,8 @@ pub fn failure(py: Python<'_>, reason: Reason, timestamp: i64) -> PyResult<Bound
     operation_failed_error(py)?.call1((reasons.call1((reason.code(),))?, timestamp))
 }
 
-/// The reason that an `OperationFailedError` gives. `None` for any other object, and for a `NotReadedError`, which is
-/// nothing that a read may report.
+/// The reason that an `OperationFailedError` gives. `None` for any other object, and for a
+/// `NotReadedError`, which is nothing that a read may report.
 pub fn reason_of(object: &Bound<'_, PyAny>) -> PyResult<Option<Reason>> {
     let py = object.py();
     if !object.is_instance(operation_failed_error(py)?.as_any())? {

@@ -1,4 +1,5 @@
-//! `PathpointCore`: what a Python `Pathpoint` is made of, so that reading and recording need no Python bookkeeping.
+//! `PathpointCore`: what a Python `Pathpoint` is made of, so that reading and recording need no
+//! Python bookkeeping.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -110,8 +111,8 @@ impl PathpointCore {
         }
     }
 
-    /// Records what a read has just given; something that the pathpoint cannot hold is a failure with reason TYPE.
-    /// Returns the failure's reason, if it is one.
+    /// Records what a read has just given; something that the pathpoint cannot hold is a failure
+    /// with reason TYPE. Returns the failure's reason, if it is one.
     pub fn record_read(
         slf: &Bound<'_, Self>,
         object: &Bound<'_, PyAny>,
@@ -176,7 +177,8 @@ fn replace(slot: &Mutex<Option<Py<PyAny>>>, object: Option<Bound<'_, PyAny>>) {
     drop(old);
 }
 
-/// What a Python object says about the pathpoint; something that it cannot hold is logged and is a TYPE failure.
+/// What a Python object says about the pathpoint; something that it cannot hold is logged and is a
+/// TYPE failure.
 fn admit(
     slf: &Bound<'_, PathpointCore>,
     kind: Kind,
@@ -387,9 +389,9 @@ impl PathpointCore {
 
     /// Record a value that came by itself, not from a read. May be called by any thread.
     ///
-    /// ``set_new_value(timestamp, value)`` or ``set_new_value(OperationFailedError(...))``. A timestamp that is not above
-    /// the current one is ignored with a UserWarning; a value that the pathpoint cannot hold is logged, and is a failure
-    /// with reason TYPE.
+    /// ``set_new_value(timestamp, value)`` or ``set_new_value(OperationFailedError(...))``. A
+    /// timestamp that is not above the current one is ignored with a UserWarning; a value that the
+    /// pathpoint cannot hold is logged, and is a failure with reason TYPE.
     ///
     /// :param timestamp: milliseconds since the epoch
     /// :param value: the value, or an OperationFailedError

@@ -1,8 +1,9 @@
 //! One pathpoint's samples.
 //!
-//! Timestamps rise strictly within a series: a sample that is not newer than the latest one is refused. Samples are
-//! numbered in the order of their recording; those below `acknowledged` are known to the server and stay only as an
-//! archive. The latest sample is kept apart, so that it outlives every cap.
+//! Timestamps rise strictly within a series: a sample that is not newer than the latest one is
+//! refused. Samples are numbered in the order of their recording; those below `acknowledged` are
+//! known to the server and stay only as an archive. The latest sample is kept apart, so that it
+//! outlives every cap.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -94,8 +95,9 @@ impl Series {
         Ok(())
     }
 
-    /// Records what was read just now. When the wall clock stands still or was set back, the sample is stamped one
-    /// millisecond after the latest one. Returns the stamp, in milliseconds since the epoch.
+    /// Records what was read just now. When the wall clock stands still or was set back, the sample
+    /// is stamped one millisecond after the latest one. Returns the stamp, in milliseconds since
+    /// the epoch.
     pub fn record_now(self: &Arc<Self>, moment: Moment, reading: Reading) -> i64 {
         let mut data = self.data.lock();
         let earliest = data
@@ -110,7 +112,8 @@ impl Series {
         timestamp
     }
 
-    /// Sets the latest sample without recording anything: what a store of the user's own remembers from before.
+    /// Sets the latest sample without recording anything: what a store of the user's own remembers
+    /// from before.
     pub fn remember(&self, sample: Sample) {
         self.data.lock().latest = Some(sample);
     }
@@ -136,7 +139,8 @@ impl Series {
             .collect()
     }
 
-    /// How many samples were recorded, and how many of them the server has acknowledged or a cap has cost.
+    /// How many samples were recorded, and how many of them the server has acknowledged or a cap
+    /// has cost.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
         let data = self.data.lock();
