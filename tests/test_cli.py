@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import hashlib
 import importlib.metadata
+import logging
 import os
 import re
 import shutil
@@ -44,6 +45,15 @@ COMMANDS = [
     ["cert", "server"],
     ["cert", "show"],
 ]
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """What ``smok-fast server`` changes for its whole process, which here is that of all tests."""
+    logger = logging.getLogger("smok_fast.server")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 def environment() -> dict[str, str]:
