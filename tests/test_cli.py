@@ -48,12 +48,14 @@ COMMANDS = [
 
 
 @pytest.fixture(autouse=True)
-def log_level() -> Iterator[None]:
-    """What ``smok-fast server`` changes for its whole process, which here is that of all tests."""
-    logger = logging.getLogger("smok_fast.server")
-    level = logger.level
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what commands that run in this process do to logging, or other tests see more lines."""
+    loggers = [logging.getLogger(), logging.getLogger("smok_fast.server")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
     yield
-    logger.setLevel(level)
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 def environment() -> dict[str, str]:

@@ -306,8 +306,9 @@ def test_a_malformed_window_of_silence_does_not_cost_the_predicate(
     )
     admin.fault(
         PATH,
-        body='[{"predicate_id": "p1", "online": true, "statistic": "watching", '
-        f'"configuration": null, "verbose_name": "x", "group": "B", "silencing": [{bad}, {good}, 5]}}]',
+        body='[{"predicate_id": "p1", "online": true, "statistic": "watching",'
+        '"configuration": null, "verbose_name": "x", "group": "B",'
+        f'"silencing": [{bad}, {good}, 5]}}]',
     )
     sync.run()
     assert watching(device).silencing == [DisabledTime(Time(1, 0, 0), Time(1, 1, 0))]

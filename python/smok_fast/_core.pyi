@@ -24,7 +24,9 @@ __all__ = [
     "EncodingError",
     "MessageOrder",
     "MiniJSONError",
+    "ModbusBlock",
     "ModbusClient",
+    "ModbusPlanner",
     "ModbusQuery",
     "ModbusRequest",
     "ModbusServer",
@@ -33,6 +35,7 @@ __all__ = [
     "OrderRunner",
     "PathpointCore",
     "ReadOrder",
+    "RegisterName",
     "SampleIterator",
     "SysctlOrder",
     "WaitOrder",
@@ -40,7 +43,6 @@ __all__ = [
     "decode_sections",
     "dumps",
     "loads",
-    "modbus_plan",
     "record_result",
     "record_results",
 ]
@@ -601,17 +603,89 @@ class ModbusQuery:
         :param code: exception code
         """
 
-def modbus_plan(
-    items: Sequence[tuple[int, int, int, int]],
-    max_gap: int,
-    cuts: Sequence[tuple[int, int, int]],
-) -> list[tuple[ModbusRequest, list[int]]]:
-    """Plan the reading of registers in as few requests as possible.
+@final
+class RegisterName:
+    """What the name of a MODBUS pathpoint says; see :mod:`smok_fast.modbus.names`.
 
-    :param items: what to read: unit, function code, address, count
-    :param max_gap: how many unwanted registers may be read in a row to save a request
-    :param cuts: addresses which no request may read together with their predecessor: unit, function
-        code, address
-    :return: requests, each with the indices of its items in the order of their addresses
-    :raises ValueError: no request can read an item
+    :param name: name of the pathpoint, as ``W1r4002``
+    :raises ValueError: it is not the name of a register; the message says why
     """
+
+    def __new__(cls, name: str) -> RegisterName: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    @property
+    def type(self) -> str:
+        """The type letter: B, W, w, f or d."""
+    @property
+    def unit(self) -> int:
+        """Unit identifier."""
+    @property
+    def table(self) -> int:
+        """The table, as a :class:`smok_fast.modbus.Table` says it."""
+    @property
+    def address(self) -> int:
+        """First address, counted from 0."""
+    @property
+    def count(self) -> int:
+        """How many registers or bits hold the value."""
+    @property
+    def is_writable(self) -> bool:
+        """Whether MODBUS has functions that write the table."""
+    def decode(self, values: Iterable[int]) -> int | float:
+        """The value that these registers or bits hold.
+
+        :param values: as many as :attr:`count` says
+        :raises ValueError: they are not, or they are a float that is NaN or infinite, which no
+            pathpoint can be
+        """
+    def encode(self, value: object) -> list[int]:
+        """The registers or bits that hold a value.
+
+        :param value: a value of the type
+        :raises ValueError: the type cannot hold it
+        """
+    def read_request(self) -> ModbusRequest:
+        """The request that reads it."""
+    def write_request(self, value: object) -> ModbusRequest:
+        """The request that writes a value: function 5 for a coil, 6 for one register, 16 for
+        several.
+
+        :param value: a value of the type
+        :raises ValueError: the type cannot hold it, or the table can only be read
+        """
+
+@final
+class ModbusPlanner:
+    """Plans the reading of registers in as few requests as possible. It belongs to one thread.
+
+    :param max_gap: how many unwanted registers may be read in a row to save a request
+    """
+
+    def __new__(cls, max_gap: int) -> ModbusPlanner: ...
+    def plan(self, registers: list[RegisterName]) -> list[ModbusBlock]:
+        """The blocks that read these registers."""
+    def cut_before(self, block: ModbusBlock) -> None:
+        """Never again read the beginning of this block together with what lies before it."""
+    def cut_around(self, block: ModbusBlock) -> None:
+        """Never again read this block together with anything else."""
+
+@final
+class ModbusBlock:
+    """What one request of a plan reads."""
+
+    @property
+    def request(self) -> ModbusRequest:
+        """The request that reads it."""
+    @property
+    def indices(self) -> list[int]:
+        """Which registers it reads: their indices in the list that was planned."""
+    def decode(self, values: list[int]) -> list[int | float | None]:
+        """The values of its registers, in the order of :attr:`indices`; None for a float that is
+        NaN or infinite.
+
+        :param values: what the request has read
+        """
+    def halves(self) -> tuple[ModbusBlock, ModbusBlock] | None:
+        """Two blocks that read the same; None if it cannot be divided."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from smok_fast.client.api import Backoff
+from smok_fast._backoff import Backoff
 from smok_fast.exceptions import ResponseError
 from smok_fast.extras import BufferUpload
 from smok_fast.sync.base import SyncTask, logger

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from smok_fast.client.api import Backoff
+from smok_fast._backoff import Backoff
 from smok_fast.exceptions import ResponseError
 from smok_fast.sync.base import SyncTask
 from smok_fast.threads.base import TerminableThread
