@@ -63,7 +63,7 @@ from smok_fast.sensor import Sensor, SensorWriteEvent, fqtsify
 from smok_fast.sync.archives import ArchivesTask
 from smok_fast.sync.baobs import BAOBsTask
 from smok_fast.sync.base import SyncTask
-from smok_fast.sync.data import DataTask
+from smok_fast.sync.data import CheckpointTask, DataTask
 from smok_fast.sync.events import EventsTask
 from smok_fast.sync.macros import MacroExecutionTask, MacroReportsTask, MacrosTask
 from smok_fast.sync.metadata import MetadataTask
@@ -299,7 +299,9 @@ class SMOKDevice:
             tasks += [self._baobs]
         if not self.dont_sync_sensor_writes and not self.dont_do_pathpoints:
             tasks += [self._sensor_writes]
-        return [self._messages, *tasks, self._metadata_sync] if tasks else []
+        if not tasks:
+            return []
+        return [self._messages, *tasks, self._metadata_sync, CheckpointTask(self)]
 
     # --- Life
     # --------------------------------------------------------------------------------------
@@ -328,8 +330,8 @@ class SMOKDevice:
         self._boot()
 
     def close(self) -> None:
-        """Stop the threads and clean up; samples that wait are uploaded if the server answers at
-        once.
+        """Stop the threads and clean up. Samples that wait are uploaded, unless the link is down;
+        the server gets 3 seconds for that.
 
         Takes 10 seconds at most, whatever hangs. What is still to be executed is cancelled, and who
         waits for it gets an UnavailableError. No-op if called more than once.
@@ -346,6 +348,8 @@ class SMOKDevice:
         self._stop(recording, started + STOP_WITHIN)
         if self.executor is not None:
             self.executor.abandon()
+        if self.getter is threading.current_thread():
+            self.getter.flush()
         self._stop(talking, started + CUT_AFTER)
         self.api.close()
         self._stop(talking, started + CLOSE_WITHIN)
