@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pathpoint_support import SOON, TIMEOUT, Scripted, ended, values
 
+from pathpoint_support import SOON, TIMEOUT, Scripted, ended, values
 from smok_fast.basics import StorageLevel
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import NotReadedError, OperationFailedError, OperationFailedReason
