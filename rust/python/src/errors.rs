@@ -1,1 +1,77 @@
-//! (being written)
+//! The one place that maps errors between the core and Python.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+use smok_core::queue::Closed;
+use smok_core::value::Reason;
+
+fn exception<'py>(
+    py: Python<'py>,
+    cell: &PyOnceLock<Py<PyType>>,
+    name: &str,
+) -> PyResult<Bound<'py, PyType>> {
+    cell.import(py, "smok_fast.exceptions", name).cloned()
+}
+
+fn operation_failed_error(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    exception(py, &TYPE, "OperationFailedError")
+}
+
+fn not_readed_error(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    exception(py, &TYPE, "NotReadedError")
+}
+
+fn instance_not_ready(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    exception(py, &TYPE, "InstanceNotReady")
+}
+
+/// An `OperationFailedError` instance with this reason and time.
+pub fn failure(py: Python<'_>, reason: Reason, timestamp: i64) -> PyResult<Bound<'_, PyAny>> {
+    static REASONS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let reasons = exception(py, &REASONS, "OperationFailedReason")?;
+    operation_failed_error(py)?.call1((reasons.call1((reason.code(),))?, timestamp))
+}
+
+/// The reason that an `OperationFailedError` gives. `None` for any other object, and for a
+/// `NotReadedError`, which is nothing that a read may report.
+pub fn reason_of(object: &Bound<'_, PyAny>) -> PyResult<Option<Reason>> {
+    let py = object.py();
+    if !object.is_instance(operation_failed_error(py)?.as_any())? {
+        return Ok(None);
+    }
+    let reason = object.getattr(intern!(py, "reason"))?;
+    if reason.is_none() {
+        return Ok(None);
+    }
+    let code: String = reason.getattr(intern!(py, "value"))?.extract()?;
+    Ok(Reason::from_code(&code))
+}
+
+/// The error of a value that was not read yet.
+pub fn not_read(py: Python<'_>) -> PyErr {
+    match not_readed_error(py).and_then(|class| class.call0()) {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(error) => error,
+    }
+}
+
+/// The error of a pathpoint that is attached to no device.
+pub fn not_attached(py: Python<'_>) -> PyErr {
+    const MESSAGE: &str =
+        "attach this pathpoint to a device first, with SMOKDevice.register_pathpoint";
+    match instance_not_ready(py).and_then(|class| class.call1((MESSAGE,))) {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(error) => error,
+    }
+}
+
+/// The error of a queue that was closed.
+pub fn closed(error: Closed) -> PyErr {
+    PyRuntimeError::new_err(error.to_string())
+}

@@ -1,1 +1,296 @@
-//! (being written)
+//! The loop over a section's reads and writes.
+//!
+//! A plain value goes from `on_read` straight into the buffer. Everything else is rare, and is told
+//! to the *execution*, a Python object of the order executor's: Futures, failures, exceptions,
+//! unknown pathpoints, stale writes, read groups. The loop holds no lock, and ends early when
+//! `stop` was called.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyType};
+use smok_core::value::Reason;
+
+use crate::order::{ReadOrder, WriteOrder, advise_level};
+use crate::pathpoint::PathpointCore;
+use crate::{callback, errors};
+
+/// Runs the reads and writes of sections. Called by the order executor thread; `stop` by any.
+#[pyclass(frozen, module = "smok_fast._core")]
+pub struct OrderRunner {
+    stopped: AtomicBool,
+}
+
+#[pymethods]
+impl OrderRunner {
+    #[new]
+    fn new() -> Self {
+        OrderRunner {
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Make the present run() return after the order that it is at, and every later one at once.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// Run reads and writes until an order of another type, or the end.
+    ///
+    /// :param orders: the orders of a section
+    /// :param start: index of the first one to run
+    /// :param pathpoints: the device's pathpoints by name
+    /// :param execution: who is told about everything but plain values; see
+    ///     smok_fast.threads.executor.Execution
+    /// :return: index of the first order that was not run
+    fn run(
+        &self,
+        orders: &Bound<'_, PyList>,
+        start: usize,
+        pathpoints: &Bound<'_, PyDict>,
+        execution: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        let run = Run {
+            pathpoints,
+            execution,
+        };
+        let mut groups = Groups::default();
+        let mut index = start;
+        while index < orders.len() && !self.stopped.load(Ordering::Acquire) {
+            let order = orders.get_item(index)?;
+            if let Ok(read) = order.cast::<ReadOrder>() {
+                run.read(read, &mut groups)?;
+            } else if let Ok(write) = order.cast::<WriteOrder>() {
+                groups.flush(execution)?;
+                run.write(write)?;
+            } else {
+                break;
+            }
+            index += 1;
+        }
+        groups.flush(execution)?;
+        Ok(index)
+    }
+}
+
+/// Record the results of a read group.
+///
+/// :param pathpoints: the pathpoints that were read
+/// :param results: for each, a value, an OperationFailedError, or None if it was not read
+/// :return: indices of those that failed
+#[pyfunction]
+pub fn record_results(
+    pathpoints: &Bound<'_, PyList>,
+    results: &Bound<'_, PyAny>,
+) -> PyResult<Vec<usize>> {
+    let mut failed = Vec::new();
+    for (index, (pathpoint, result)) in pathpoints.iter().zip(results.try_iter()?).enumerate() {
+        let pathpoint = pathpoint.cast_into::<PathpointCore>()?;
+        if finish_read(&pathpoint, &result?)?.is_some() {
+            failed.push(index);
+        }
+    }
+    Ok(failed)
+}
+
+/// Record the result of one read.
+///
+/// :param pathpoint: the pathpoint that was read
+/// :param result: a value, an OperationFailedError, or None if it was not read
+/// :return: whether it failed
+#[pyfunction]
+pub fn record_result(
+    pathpoint: &Bound<'_, PathpointCore>,
+    result: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    Ok(finish_read(pathpoint, result)?.is_some())
+}
+
+fn finish_read(
+    pathpoint: &Bound<'_, PathpointCore>,
+    result: &Bound<'_, PyAny>,
+) -> PyResult<Option<Reason>> {
+    if result.is_none() {
+        pathpoint.get().series(pathpoint.py())?.end_poll();
+        return Ok(None);
+    }
+    PathpointCore::record_read(pathpoint, result)
+}
+
+/// The reads of one section that belong to read groups, in the order of their coming.
+#[derive(Default)]
+struct Groups<'py> {
+    groups: Vec<(Bound<'py, PyAny>, Bound<'py, PyList>, Bound<'py, PyList>)>,
+}
+
+impl<'py> Groups<'py> {
+    fn add(
+        &mut self,
+        group: Bound<'py, PyAny>,
+        order: &Bound<'py, ReadOrder>,
+        pathpoint: &Bound<'py, PathpointCore>,
+    ) -> PyResult<()> {
+        let py = order.py();
+        let position = self.groups.iter().position(|(known, ..)| known.is(&group));
+        let (_, orders, pathpoints) = match position.and_then(|position| self.groups.get(position))
+        {
+            Some(known) => known,
+            None => {
+                self.groups
+                    .push((group, PyList::empty(py), PyList::empty(py)));
+                let Some(new) = self.groups.last() else {
+                    return Ok(());
+                };
+                new
+            }
+        };
+        orders.append(order)?;
+        pathpoints.append(pathpoint)
+    }
+
+    fn flush(&mut self, execution: &Bound<'py, PyAny>) -> PyResult<()> {
+        for (group, orders, pathpoints) in self.groups.drain(..) {
+            execution.call_method1(
+                intern!(execution.py(), "read_group"),
+                (group, orders, pathpoints),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// One call of `OrderRunner.run`.
+struct Run<'a, 'py> {
+    pathpoints: &'a Bound<'py, PyDict>,
+    execution: &'a Bound<'py, PyAny>,
+}
+
+impl<'py> Run<'_, 'py> {
+    fn read(&self, order: &Bound<'py, ReadOrder>, groups: &mut Groups<'py>) -> PyResult<()> {
+        let py = order.py();
+        let Some(pathpoint) = self.find(order.as_any(), order.get().path(py))? else {
+            return Ok(());
+        };
+        let core = pathpoint.get();
+        if core.is_reparse()? {
+            return self.tell(intern!(py, "read_reparse"), (order, &pathpoint));
+        }
+        match can_read(&pathpoint) {
+            Ok(true) => {}
+            Ok(false) => return core.end_poll(py),
+            Err(error) => {
+                core.end_poll(py)?;
+                return self.raised(order.as_any(), &pathpoint, &error);
+            }
+        }
+        if let Some(group) = core.read_group(py) {
+            return groups.add(group, order, &pathpoint);
+        }
+        let advise = advise_level(py, order.get().advise())?;
+        match callback::call_method1(pathpoint.as_any(), intern!(py, "on_read"), &advise) {
+            Ok(result) if is_future(&result)? => {
+                self.tell(intern!(py, "read_future"), (order, &pathpoint, result))
+            }
+            Ok(result) => match finish_read(&pathpoint, &result)? {
+                Some(_) => self.tell(intern!(py, "failed"), (order, &pathpoint)),
+                None => Ok(()),
+            },
+            Err(error) => match errors::reason_of(error.value(py))? {
+                Some(_) => {
+                    finish_read(&pathpoint, error.value(py))?;
+                    self.tell(intern!(py, "failed"), (order, &pathpoint))
+                }
+                None => {
+                    core.end_poll(py)?;
+                    self.raised(order.as_any(), &pathpoint, &error)
+                }
+            },
+        }
+    }
+
+    fn write(&self, order: &Bound<'py, WriteOrder>) -> PyResult<()> {
+        let py = order.py();
+        if !order.get().is_valid() {
+            return self.tell(intern!(py, "stale"), (order,));
+        }
+        let Some(pathpoint) = self.find(order.as_any(), order.get().path(py))? else {
+            return Ok(());
+        };
+        if pathpoint.get().is_reparse()? {
+            return Ok(()); // writing what is derived from other pathpoints does nothing
+        }
+        let arguments = (
+            order.get().value(py),
+            advise_level(py, order.get().advise())?,
+        );
+        match pathpoint.call_method1(intern!(py, "on_write"), arguments) {
+            Ok(result) if is_future(&result)? => {
+                self.tell(intern!(py, "write_future"), (order, &pathpoint, result))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => match errors::reason_of(error.value(py))? {
+                Some(_) => self.tell(intern!(py, "failed"), (order, &pathpoint)),
+                None => self.raised(order.as_any(), &pathpoint, &error),
+            },
+        }
+    }
+
+    /// The pathpoint of an order: one that is known, or one that the execution has made for it.
+    fn find(
+        &self,
+        order: &Bound<'py, PyAny>,
+        path: &Bound<'py, PyString>,
+    ) -> PyResult<Option<Bound<'py, PathpointCore>>> {
+        let found = match self.pathpoints.get_item(path)? {
+            Some(pathpoint) => pathpoint,
+            None => self
+                .execution
+                .call_method1(intern!(order.py(), "find"), (order,))?,
+        };
+        if found.is_none() {
+            Ok(None)
+        } else {
+            Ok(Some(found.cast_into()?))
+        }
+    }
+
+    fn raised(
+        &self,
+        order: &Bound<'py, PyAny>,
+        pathpoint: &Bound<'py, PathpointCore>,
+        error: &PyErr,
+    ) -> PyResult<()> {
+        let py = order.py();
+        self.tell(intern!(py, "raised"), (order, pathpoint, error.value(py)))
+    }
+
+    fn tell<A>(&self, what: &Bound<'py, PyString>, arguments: A) -> PyResult<()>
+    where
+        A: pyo3::call::PyCallArgs<'py>,
+    {
+        self.execution.call_method1(what, arguments).map(drop)
+    }
+}
+
+fn can_read(pathpoint: &Bound<'_, PathpointCore>) -> PyResult<bool> {
+    let py = pathpoint.py();
+    if pathpoint.get().overrides(py)?.can_read {
+        pathpoint.call_method0(intern!(py, "can_read"))?.is_truthy()
+    } else {
+        Ok(pathpoint.get().is_readable())
+    }
+}
+
+fn is_future(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    if object.is_none()
+        || object.is_exact_instance_of::<PyInt>()
+        || object.is_exact_instance_of::<PyFloat>()
+        || object.is_exact_instance_of::<PyString>()
+    {
+        return Ok(false);
+    }
+    object.is_instance(FUTURE.import(object.py(), "concurrent.futures", "Future")?)
+}

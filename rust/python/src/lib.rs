@@ -17,4 +17,23 @@ mod value;
 
 /// The native core of smok_fast. Use the modules of `smok_fast` instead of this one.
 #[pymodule(gil_used = false)]
-mod _core {}
+mod _core {
+    #[pymodule_export]
+    use super::buffer::{Buffer, SampleIterator};
+    #[pymodule_export]
+    use super::executor::{OrderRunner, record_result, record_results};
+    #[pymodule_export]
+    use super::minijson::{DecodingError, EncodingError, MiniJSONError, dumps, loads};
+    #[pymodule_export]
+    use super::modbus::{ModbusClient, ModbusQuery, ModbusRequest, ModbusServer, modbus_plan};
+    #[pymodule_export]
+    use super::order::{
+        MessageOrder, Order, ReadOrder, SysctlOrder, WaitOrder, WriteOrder, decode_sections,
+    };
+    #[pymodule_export]
+    use super::pathpoint::PathpointCore;
+    #[pymodule_export]
+    use super::queue::OrderQueue;
+    #[pymodule_export]
+    use super::schedule::ArchiveSchedule;
+}

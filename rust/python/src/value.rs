@@ -1,1 +1,93 @@
-//! (being written)
+//! Values between Python and the core.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFloat, PyInt, PyString};
+use smok_core::pathpoint::Kind;
+use smok_core::value::{Reading, Value};
+
+/// What a Python object says about a pathpoint.
+pub enum Given {
+    /// A value that the pathpoint can hold, or an `OperationFailedError`.
+    Reading(Reading),
+    /// Something that a pathpoint of this type cannot hold.
+    WrongType,
+}
+
+/// Reads a value or an `OperationFailedError`.
+pub fn reading(object: &Bound<'_, PyAny>, kind: Kind) -> PyResult<Given> {
+    if let Some(value) = value(object) {
+        let admitted = kind.admits(&value);
+        return Ok(if admitted {
+            Given::Reading(Reading::Value(value))
+        } else {
+            Given::WrongType
+        });
+    }
+    Ok(match crate::errors::reason_of(object)? {
+        Some(reason) => Given::Reading(Reading::Failed(reason)),
+        None => Given::WrongType,
+    })
+}
+
+/// Reads a number or a text; anything that Python itself takes for an integer or a float counts as
+/// one.
+fn value(object: &Bound<'_, PyAny>) -> Option<Value> {
+    if object.is_exact_instance_of::<PyInt>() || object.is_instance_of::<PyBool>() {
+        return object.extract().ok().map(Value::Int);
+    }
+    if let Ok(float) = object.cast_exact::<PyFloat>() {
+        return Some(Value::Float(float.value()));
+    }
+    if let Ok(text) = object.cast::<PyString>() {
+        return text
+            .to_cow()
+            .ok()
+            .map(|text| Value::Text(text.as_ref().into()));
+    }
+    if let Ok(int) = object.extract() {
+        return Some(Value::Int(int));
+    }
+    // What has an exact integer value out of range must not be rounded to a float.
+    if object.is_instance_of::<PyInt>() {
+        return None;
+    }
+    object.extract().ok().map(Value::Float)
+}
+
+/// A value as a Python object.
+pub fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::Int(int) => int.into_pyobject(py)?.into_any(),
+        Value::Float(float) => float.into_pyobject(py)?.into_any(),
+        Value::Text(text) => PyString::new(py, text).into_any(),
+    })
+}
+
+/// A value, or the `OperationFailedError` that stands for it.
+pub fn reading_to_python<'py>(
+    py: Python<'py>,
+    reading: &Reading,
+    timestamp: i64,
+) -> PyResult<Bound<'py, PyAny>> {
+    match reading {
+        Reading::Value(value) => to_python(py, value),
+        Reading::Failed(reason) => crate::errors::failure(py, *reason, timestamp),
+    }
+}
+
+/// The farthest timestamp from the epoch, in milliseconds: over a hundred thousand years.
+const FARTHEST: f64 = 4.0e15;
+
+/// A timestamp in milliseconds since the epoch, given as an int or a float.
+pub fn timestamp(object: &Bound<'_, PyAny>) -> PyResult<i64> {
+    let float: f64 = object.extract()?;
+    if float.is_nan() || float.abs() > FARTHEST {
+        return Err(PyValueError::new_err(format!(
+            "{float} is no time in milliseconds"
+        )));
+    }
+    // In range and exact, as was just checked.
+    #[allow(clippy::cast_possible_truncation)]
+    Ok(float.floor() as i64)
+}

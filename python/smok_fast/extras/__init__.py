@@ -1,0 +1,53 @@
+"""Where a device keeps what it must not forget: one database per subject.
+
+Subclass a ``Base*Database`` to keep it somewhere of your own, and give the instance to
+:class:`~smok_fast.client.SMOKDevice`. The ``InMemory*`` ones forget everything when the program
+ends. All of them are called by several threads.
+"""
+
+from smok_fast.extras.arch_database import BaseArchivesDatabase, InMemoryArchivesDatabase
+from smok_fast.extras.baob_database import BAOBDigest, BaseBAOBDatabase, InMemoryBAOBDatabase
+from smok_fast.extras.event_database import (
+    BaseEventDatabase,
+    BaseEventSynchronization,
+    InMemoryEventDatabase,
+    NullEventDatabase,
+)
+from smok_fast.extras.macros_database import BaseMacroDatabase, InMemoryMacroDatabase
+from smok_fast.extras.metadata_database import BaseMetadataDatabase, InMemoryMetadataDatabase
+from smok_fast.extras.pp_database import BaseDataToSynchronize, BasePathpointDatabase
+from smok_fast.extras.pp_memory import BufferUpload, InMemoryPathpointDatabase
+from smok_fast.extras.pred_database import BasePredicateDatabase, InMemoryPredicateDatabase
+from smok_fast.extras.sensor_write_database import (
+    BaseSensorWriteDatabase,
+    BaseSensorWriteSynchronization,
+    InMemorySensorWriteDatabase,
+)
+from smok_fast.extras.sensors_database import BaseSensorDatabase, InMemorySensorDatabase
+
+__all__ = [
+    "BAOBDigest",
+    "BaseArchivesDatabase",
+    "BaseBAOBDatabase",
+    "BaseDataToSynchronize",
+    "BaseEventDatabase",
+    "BaseEventSynchronization",
+    "BaseMacroDatabase",
+    "BaseMetadataDatabase",
+    "BasePathpointDatabase",
+    "BasePredicateDatabase",
+    "BaseSensorDatabase",
+    "BaseSensorWriteDatabase",
+    "BaseSensorWriteSynchronization",
+    "BufferUpload",
+    "InMemoryArchivesDatabase",
+    "InMemoryBAOBDatabase",
+    "InMemoryEventDatabase",
+    "InMemoryMacroDatabase",
+    "InMemoryMetadataDatabase",
+    "InMemoryPathpointDatabase",
+    "InMemoryPredicateDatabase",
+    "InMemorySensorDatabase",
+    "InMemorySensorWriteDatabase",
+    "NullEventDatabase",
+]

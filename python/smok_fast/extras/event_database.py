@@ -1,0 +1,289 @@
+"""Events, which of them the server lacks, and the state of predicates.
+
+An event is offered to the server once for each change: when it is added, and when it is closed.
+A change made while the event is on its way to the server is a change that the server lacks.
+"""
+
+from __future__ import annotations
+
+import abc
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smok_fast.predicate import Event
+
+__all__ = [
+    "BaseEventDatabase",
+    "BaseEventSynchronization",
+    "InMemoryEventDatabase",
+    "NullEventDatabase",
+]
+
+#: For how many seconds a closed event that the server knows is kept: 30 days.
+RETENTION = 30 * 24 * 3600.0
+
+
+class BaseEventSynchronization(abc.ABC):
+    """Events on their way to the server. Used by CommunicatorThread, one at a time."""
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    def get_events(self) -> list[Event]:
+        """The events to send; the same ones, in the same order, at each call."""
+
+    @abc.abstractmethod
+    def acknowledge(self, *uuids: str) -> None:
+        """The server has all of the events.
+
+        :param uuids: the UUIDs that the server gave them, in the order of :meth:`get_events`
+        """
+
+    def negative_acknowledge(self) -> None:
+        """The server did not take the events; they are to be offered again.
+
+        Does nothing by default.
+        """
+
+    def acknowledge_some(self, uuids: Sequence[str | None]) -> None:
+        """The server has some of the events; the rest is to be offered again.
+
+        By default the events that the server has learn their UUIDs, and all are offered again:
+        the server recognises those by the UUID.
+
+        :param uuids: for each event of :meth:`get_events`, the UUID that the server gave it, or
+            None if the server does not have it
+        """
+        for event, uuid in zip(self.get_events(), uuids, strict=True):
+            if event.uuid is None:
+                event.uuid = uuid
+        self.negative_acknowledge()
+
+
+class BaseEventDatabase(abc.ABC):
+    """Keeps events and the state of predicates. Must be safe to call from many threads."""
+
+    def checkpoint(self) -> None:
+        """Called by CommunicatorThread about every 60 seconds, maybe more often.
+
+        Does nothing by default.
+        """
+
+    @abc.abstractmethod
+    def get_open_events(self) -> Iterator[Event]:
+        """Events that are not closed. Called by user threads and by statistics."""
+
+    @abc.abstractmethod
+    def get_all_events(self) -> Iterator[Event]:
+        """All events kept. Called by user threads and by statistics."""
+
+    @abc.abstractmethod
+    def close_event(self, event: Event) -> None:
+        """An event was closed: its ``ended_on`` is set. Called by any thread."""
+
+    @abc.abstractmethod
+    def add_event(self, event: Event) -> None:
+        """A new event. Called by any thread."""
+
+    @abc.abstractmethod
+    def get_events_to_sync(self) -> BaseEventSynchronization | None:
+        """The events that the server lacks, None if it has all.
+
+        Called by CommunicatorThread; at most one of the answers is in use at a time.
+        """
+
+    @abc.abstractmethod
+    def set_cache(self, predicate_id: str, cache: Any) -> None:
+        """Keep the state of a predicate, in a way that survives a restart.
+
+        Called by CommunicatorThread.
+        """
+
+    @abc.abstractmethod
+    def get_cache(self, predicate_id: str) -> Any:
+        """The state of a predicate. Called by CommunicatorThread.
+
+        :raises KeyError: none is kept
+        """
+
+    @abc.abstractmethod
+    def on_predicate_deleted(self, predicate_id: str) -> None:
+        """The server deleted a predicate: forget its state. Called by CommunicatorThread."""
+
+    @abc.abstractmethod
+    def clear_closed_and_synced_events(self) -> None:
+        """Forget events that are closed and that the server has. Called by user threads."""
+
+
+class NullEventDatabase(BaseEventDatabase):
+    """Keeps nothing: for devices that do not use events."""
+
+    def checkpoint(self) -> None:
+        """Do nothing."""
+
+    def get_open_events(self) -> Iterator[Event]:
+        """No events."""
+        return iter(())
+
+    def get_all_events(self) -> Iterator[Event]:
+        """No events."""
+        return iter(())
+
+    def close_event(self, event: Event) -> None:
+        """Do nothing."""
+
+    def add_event(self, event: Event) -> None:
+        """Do nothing: the event is dropped."""
+
+    def get_events_to_sync(self) -> BaseEventSynchronization | None:
+        """Nothing to synchronize."""
+        return None
+
+    def set_cache(self, predicate_id: str, cache: Any) -> None:
+        """Do nothing: the state is dropped."""
+
+    def get_cache(self, predicate_id: str) -> Any:
+        """There is never a state.
+
+        :raises KeyError: always
+        """
+        raise KeyError(predicate_id)
+
+    def on_predicate_deleted(self, predicate_id: str) -> None:
+        """Do nothing."""
+
+    def clear_closed_and_synced_events(self) -> None:
+        """Do nothing."""
+
+
+class InMemoryEventSynchronization(BaseEventSynchronization):
+    """Events of an :class:`InMemoryEventDatabase`, each as of a certain change of it."""
+
+    __slots__ = ("_changes", "_database", "_events")
+
+    def __init__(
+        self, database: InMemoryEventDatabase, events: list[Event], changes: list[int]
+    ) -> None:
+        self._database = database
+        self._events = events
+        self._changes = changes
+
+    def get_events(self) -> list[Event]:
+        """The events to send."""
+        return self._events
+
+    def acknowledge(self, *uuids: str) -> None:
+        """The server has all of the events."""
+        self.acknowledge_some(uuids)
+
+    def acknowledge_some(self, uuids: Sequence[str | None]) -> None:
+        """The server has those of the events that have a UUID here."""
+        for event, change, uuid in zip(self._events, self._changes, uuids, strict=True):
+            if uuid is not None:
+                self._database.on_synced(event, change, uuid)
+
+
+class InMemoryEventDatabase(BaseEventDatabase):
+    """Keeps events and the state of predicates until the program ends.
+
+    :param keep_for: for how many seconds to keep closed events that the server has
+    :param clock: gives seconds since the epoch
+    """
+
+    def __init__(
+        self, keep_for: float = RETENTION, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._keep_for = keep_for
+        self._events: dict[str, Event] = {}
+        self._unsynced: dict[str, int] = {}  # event → its newest change that the server lacks
+        self._changes = itertools.count()
+        self._states: dict[str, Any] = {}
+
+    def checkpoint(self) -> None:
+        """Forget events that have been closed for longer than they are to be kept."""
+        self._forget_closed(before=self._clock() - self._keep_for)
+
+    def get_open_events(self) -> Iterator[Event]:
+        """Events open at the time of the call."""
+        with self._lock:
+            return iter([event for event in self._events.values() if not event.is_closed()])
+
+    def get_all_events(self) -> Iterator[Event]:
+        """Events kept at the time of the call."""
+        with self._lock:
+            return iter(list(self._events.values()))
+
+    def close_event(self, event: Event) -> None:
+        """Note that an event was closed."""
+        self._note_change(event)
+
+    def add_event(self, event: Event) -> None:
+        """Keep a new event."""
+        self._note_change(event)
+
+    def get_events_to_sync(self) -> InMemoryEventSynchronization | None:
+        """The events that the server lacks, oldest change first."""
+        with self._lock:
+            if not self._unsynced:
+                return None
+            events = [self._events[key] for key in self._unsynced]
+            return InMemoryEventSynchronization(self, events, list(self._unsynced.values()))
+
+    def on_synced(self, event: Event, change: int, uuid: str) -> None:
+        """The server has an event as of a change. Called by the synchronization."""
+        key = _key(event)
+        with self._lock:
+            if event.uuid is None:
+                event.uuid = uuid
+            if self._unsynced.get(key) == change:
+                del self._unsynced[key]
+
+    def set_cache(self, predicate_id: str, cache: Any) -> None:
+        """Keep the state of a predicate."""
+        with self._lock:
+            self._states[predicate_id] = cache
+
+    def get_cache(self, predicate_id: str) -> Any:
+        """The state of a predicate.
+
+        :raises KeyError: none is kept
+        """
+        with self._lock:
+            return self._states[predicate_id]
+
+    def on_predicate_deleted(self, predicate_id: str) -> None:
+        """Forget the state of a predicate."""
+        with self._lock:
+            self._states.pop(predicate_id, None)
+
+    def clear_closed_and_synced_events(self) -> None:
+        """Forget events that are closed and that the server has."""
+        self._forget_closed(before=None)
+
+    def _note_change(self, event: Event) -> None:
+        key = _key(event)
+        with self._lock:
+            self._events[key] = event
+            self._unsynced[key] = next(self._changes)
+
+    def _forget_closed(self, before: float | None) -> None:
+        with self._lock:
+            for key, event in list(self._events.items()):
+                ended_on = event.started_on if event.ended_on is None else event.ended_on
+                if (
+                    event.is_closed()
+                    and key not in self._unsynced
+                    and (before is None or ended_on < before)
+                ):
+                    del self._events[key]
+
+
+def _key(event: Event) -> str:
+    """What an event is known by on the device; the same before and after the server has it."""
+    return event.provisional_uuid or event.get_uuid()

@@ -1,0 +1,93 @@
+"""Log of writes to sensors that the server has not seen yet."""
+
+from __future__ import annotations
+
+import abc
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smok_fast.sensor import SensorWriteEvent
+
+__all__ = [
+    "BaseSensorWriteDatabase",
+    "BaseSensorWriteSynchronization",
+    "InMemorySensorWriteDatabase",
+]
+
+
+class BaseSensorWriteSynchronization:
+    """Sensor writes on their way to the server. Falsy if there are none.
+
+    Used by CommunicatorThread, one at a time.
+
+    :ivar events: the writes
+    :ivar swdb: the database that they came from
+    """
+
+    __slots__ = ("events", "swdb")
+
+    def __init__(self, events: list[SensorWriteEvent], swdb: BaseSensorWriteDatabase) -> None:
+        self.events = events
+        self.swdb = swdb
+
+    def __bool__(self) -> bool:
+        return bool(self.events)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The writes as the server wants them."""
+        return [event.to_json() for event in self.events]
+
+    def ack(self) -> None:
+        """The server has all of them."""
+        for event in self.events:
+            self.swdb.on_synced_sw(event)
+
+    def nack(self) -> None:
+        """The server has none of them; they will be offered again."""
+        for event in self.events:
+            self.swdb.on_sync_sw_failed(event)
+
+
+class BaseSensorWriteDatabase(abc.ABC):
+    """Keeps sensor writes until the server has them. Must be safe to call from many threads."""
+
+    def on_sync_sw_failed(self, event: SensorWriteEvent) -> None:
+        """The server did not take this write; it is to be offered again.
+
+        Called by CommunicatorThread. Does nothing by default.
+        """
+
+    def on_synced_sw(self, event: SensorWriteEvent) -> None:
+        """The server has this write. Called by CommunicatorThread. Does nothing by default."""
+
+    @abc.abstractmethod
+    def add_sw(self, event: SensorWriteEvent) -> None:
+        """A sensor was written. Called by user threads."""
+
+    @abc.abstractmethod
+    def get_sw_sync(self) -> BaseSensorWriteSynchronization:
+        """The writes that the server lacks. Called by CommunicatorThread."""
+
+
+class InMemorySensorWriteDatabase(BaseSensorWriteDatabase):
+    """Keeps sensor writes until the server has them or the program ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._events: list[SensorWriteEvent] = []
+
+    def add_sw(self, event: SensorWriteEvent) -> None:
+        """Keep a write."""
+        with self._lock:
+            self._events.append(event)
+
+    def on_synced_sw(self, event: SensorWriteEvent) -> None:
+        """Forget a write."""
+        with self._lock:
+            self._events.remove(event)
+
+    def get_sw_sync(self) -> BaseSensorWriteSynchronization:
+        """All writes kept at the time of the call."""
+        with self._lock:
+            return BaseSensorWriteSynchronization(list(self._events), self)

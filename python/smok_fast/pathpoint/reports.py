@@ -1,0 +1,133 @@
+"""What goes wrong around pathpoints, told to the log once per episode.
+
+A pathpoint that is read ten times a second and fails each time must not fill an SD card with
+tracebacks: the first occurrence is logged in full, then the same is only counted, and logged again
+with the count after an hour.
+
+The functions are called by whichever thread found the problem, the native core included.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smok_fast.pathpoint.pathpoint import Pathpoint
+
+logger = logging.getLogger("smok_fast.pathpoint")
+
+#: Seconds for which a repetition is only counted.
+QUIET_FOR = 3600.0
+
+#: How many different problems are remembered; beyond it the oldest is forgotten.
+MOST_REMEMBERED = 10_000
+
+
+class Episodes:
+    """Decides which of many equal problems is told.
+
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: dict[Hashable, tuple[float, int]] = {}
+
+    def repetitions(self, key: Hashable) -> int | None:
+        """Note a problem.
+
+        :return: how often it was left out since it was last told; None if it is to be left out now
+        """
+        now = self._clock()
+        with self._lock:
+            told, left_out = self._seen.pop(key, (None, 0))
+            if told is not None and now - told < QUIET_FOR:
+                self._seen[key] = told, left_out + 1
+                return None
+            if len(self._seen) >= MOST_REMEMBERED:
+                del self._seen[next(iter(self._seen))]
+            self._seen[key] = now, 0
+            return left_out
+
+
+_episodes = Episodes()
+
+
+def _report(key: Hashable, error: BaseException | None, message: str, *args: object) -> None:
+    repetitions = _episodes.repetitions(key)
+    if repetitions is None:
+        return
+    if repetitions:
+        message += f" ({repetitions} more of these in the last hour)"
+    logger.error(message, *args, exc_info=error)
+
+
+def _place(error: BaseException) -> Hashable:
+    """What makes two exceptions the same problem: their type and the line that raised them."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = (frames[-1].filename, frames[-1].lineno) if frames else None
+    return type(error), last
+
+
+def wrong_type(pathpoint: Pathpoint, value: object) -> None:
+    """A read or the user gave something that a pathpoint of this type cannot hold."""
+    _report(
+        (pathpoint.name, "type", type(value)),
+        None,
+        "%s cannot hold %.200r, a %s: taken as a failure of reason TYPE",
+        pathpoint.name,
+        value,
+        type(value).__name__,
+    )
+
+
+def read_raised(pathpoint: Pathpoint, error: BaseException) -> None:
+    """``on_read``, ``can_read`` or a read's Future raised something else than
+    OperationFailedError.
+    """
+    _report(
+        (pathpoint.name, "read", _place(error)),
+        error,
+        "reading %s raised %r: taken as not read",
+        pathpoint.name,
+        error,
+    )
+
+
+def write_raised(pathpoint: Pathpoint, error: BaseException) -> None:
+    """``on_write`` or its Future raised something else than OperationFailedError."""
+    _report(
+        (pathpoint.name, "write", _place(error)),
+        error,
+        "writing %s raised %r: not tried again",
+        pathpoint.name,
+        error,
+    )
+
+
+def change_callback_failed(pathpoint: Pathpoint, error: BaseException) -> None:
+    """``callable_on_change`` raised."""
+    _report(
+        (pathpoint.name, "change", _place(error)),
+        error,
+        "callable_on_change of %s raised %r",
+        pathpoint.name,
+        error,
+    )
+
+
+def store_failed(pathpoint: Pathpoint, error: BaseException) -> None:
+    """The user's pathpoint database did not take a sample."""
+    _report(
+        ("store", _place(error)),
+        error,
+        "the pathpoint database failed to store a sample of %s: %r",
+        pathpoint.name,
+        error,
+    )

@@ -1,0 +1,92 @@
+"""Sends events.
+
+An event is sent again until the server has answered with its UUID; from then on its changes carry
+that UUID. If an answer gets lost the server may have the event already: delivery is at least once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from smok_fast.sync.base import Rejections, SyncTask, UnusableAnswer, send_in_parts
+
+if TYPE_CHECKING:
+    from smok_fast.client import SMOKDevice
+    from smok_fast.predicate import Event
+
+__all__ = ["EventsTask"]
+
+#: How many events go in one call.
+BATCH = 100
+
+
+class EventsTask(SyncTask):
+    """Sends events of ``device.evt_database``. Run by CommunicatorThread."""
+
+    name = "events"
+
+    def __init__(
+        self,
+        device: SMOKDevice,
+        *,
+        interval: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(device, interval=interval, clock=clock)
+        self._rejections: Rejections[Event] = Rejections("the event", clock)
+
+    def exchange(self) -> bool:
+        """Send all events that the server lacks, except those that it has just rejected."""
+        sync = self.device.evt_database.get_events_to_sync()
+        if sync is None:
+            return False
+        events = list(sync.get_events())
+        uuids: list[str | None] = [None] * len(events)
+        self._rejections.keep_only(events)
+
+        def send(part: Sequence[int]) -> None:
+            for index, uuid in zip(part, self._send([events[i] for i in part]), strict=True):
+                uuids[index] = uuid
+
+        try:
+            send_in_parts(
+                [i for i, event in enumerate(events) if self._rejections.may_offer(event)],
+                send,
+                lambda index, error: self._rejections.add(events[index], error),
+                size=BATCH,
+            )
+        finally:
+            known = [uuid for uuid in uuids if uuid is not None]
+            if len(known) == len(events):
+                sync.acknowledge(*known)
+            elif known:
+                sync.acknowledge_some(uuids)
+            else:
+                sync.negative_acknowledge()
+        return False
+
+    def _send(self, events: Sequence[Event]) -> list[str | None]:
+        """Send events; gives their UUIDs, None for each that the server has given none."""
+        answer = self._call(
+            self.device.api.post, "/v1/device/alarms", json=[event.to_json() for event in events]
+        )
+        if not isinstance(answer, list):
+            raise UnusableAnswer("a list of UUIDs", answer)
+        uuids: list[str | None] = []
+        for index, event in enumerate(events):
+            uuid = _uuid(answer[index]) if index < len(answer) else None
+            if uuid is None:
+                uuid = event.uuid  # an answer about an event that it knows may do without
+            if uuid is None:
+                self._rejections.add(event, "it has answered without a UUID")
+            else:
+                self._rejections.discard(event)
+            uuids.append(uuid)
+        return uuids
+
+
+def _uuid(entry: object) -> str | None:
+    uuid = entry.get("uuid") if isinstance(entry, dict) else None
+    return uuid if isinstance(uuid, str) and uuid else None

@@ -1,0 +1,121 @@
+"""ArchivingAndMacroThread: has archived pathpoints read at their intervals, and macros executed at
+their times.
+
+It talks to no server, so that neither waits for a slow link: the lists are fetched by
+CommunicatorThread. The thread sleeps until something is due, without the GIL.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from smok_fast._core import ArchiveSchedule
+from smok_fast.basics import StorageLevel
+from smok_fast.pathpoint.orders import AdviseLevel, ReadOrder
+from smok_fast.pathpoint.pathpoint import Pathpoint
+from smok_fast.sync.macros import MacroExecutionTask
+from smok_fast.threads.base import TerminableThread
+from smok_fast.threads.executor import Poll
+
+if TYPE_CHECKING:
+    from smok_fast.client import SMOKDevice
+
+__all__ = ["ArchivingAndMacroThread"]
+
+logger = logging.getLogger(__name__)
+
+#: The longest sleep, in seconds. Macros are looked at once a second, since the list and the clock
+#: may change.
+IDLE = 60.0
+MACROS_EVERY = 1.0
+
+
+class ArchivingAndMacroThread(TerminableThread):
+    """See the module's comment.
+
+    :param device: the device
+    :param macros: executes macros that are due; None to leave them alone
+    """
+
+    def __init__(self, device: SMOKDevice, macros: MacroExecutionTask | None) -> None:
+        super().__init__(name="ArchivingAndMacroThread")
+        self._device = device
+        self._macros = macros
+        self._schedule = ArchiveSchedule()
+        self._lock = threading.Lock()
+        self._instructions: dict[float, Sequence[str]] = {}
+
+    def set_archives(self, instructions: Mapping[float, Sequence[str]]) -> None:
+        """Replace what is archived. May be called by any thread; takes effect at once.
+
+        :param instructions: names of pathpoints by interval in seconds; of several intervals for
+            one pathpoint the shortest counts
+        """
+        with self._lock:
+            if dict(instructions) == self._instructions and len(self._schedule):
+                return
+            self._instructions = dict(instructions)
+            intervals: dict[Pathpoint, float] = {}
+            for interval, names in instructions.items():
+                for pathpoint in self._pathpoints(names):
+                    known = intervals.get(pathpoint)
+                    intervals[pathpoint] = interval if known is None else min(interval, known)
+            self._schedule.replace(list(intervals.items()))
+
+    def run(self) -> None:
+        """The thread's loop."""
+        while not self.terminating:
+            try:
+                self._poll()
+                if self._macros is not None:
+                    self._macros.run()
+            except Exception:
+                logger.exception("A round of archiving failed")
+            self._schedule.wait(IDLE if self._macros is None else MACROS_EVERY)
+
+    def terminate(self) -> None:
+        """Have the thread end. May be called by any thread."""
+        super().terminate()
+        self._schedule.close()
+
+    @property
+    def overruns(self) -> int:
+        """How many polls were left out because the one before had not ended."""
+        return self._schedule.overruns
+
+    def _pathpoints(self, names: Sequence[str]) -> set[Pathpoint]:
+        """The native pathpoints behind these names; what the device does not have is logged and
+        skipped.
+        """
+        pathpoints: set[Pathpoint] = set()
+        for name in names:
+            try:
+                pathpoint = self._device.get_pathpoint(name, StorageLevel.PERMANENT)
+            except KeyError:
+                logger.error("unknown pathpoint %s is to be archived, skipped", name)
+                continue
+            except Exception:
+                logger.exception("no pathpoint %s: provide_unknown_pathpoint failed", name)
+                continue
+            pathpoints.update(pathpoint.natives())
+        return pathpoints
+
+    def _poll(self) -> None:
+        names = self._schedule.due()
+        if not names:
+            return
+        poll = Poll([ReadOrder(name, AdviseLevel.ADVISE) for name in names])
+        poll.add_done_callback(lambda _: self._end_polls(names))
+        try:
+            self._device._order_queue.put(poll, joinable=True, poll=True)
+        except RuntimeError:
+            self.terminate()  # the device was closed
+
+    def _end_polls(self, names: Sequence[str]) -> None:
+        for name in names:
+            pathpoint = self._device.pathpoints.get(name)
+            if pathpoint is not None:
+                pathpoint._end_poll()

@@ -1,0 +1,181 @@
+"""CommunicatorThread: every conversation with the server but the log's.
+
+Invariants:
+
+- One task at a time, in the order of the list: what people wait for goes ahead of samples, and each
+  task is short, so that a backlog of days does not hold up an order.
+- While there is no link nothing is tried before the back-off's pause is over, however much is asked
+  for. The log says once that the link is gone, and once that it is back.
+- A task that the server refuses waits for itself; the others go on. What a task or a callback of
+  the user's raises is logged and stops nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from smok_fast.client.api import Backoff
+from smok_fast.exceptions import ResponseError
+from smok_fast.sync.base import SyncTask
+from smok_fast.threads.base import TerminableThread
+
+if TYPE_CHECKING:
+    from smok_fast._core import Buffer
+    from smok_fast.client import SMOKDevice
+
+__all__ = ["CommunicatorThread"]
+
+logger = logging.getLogger(__name__)
+
+#: The longest sleep, in seconds.
+IDLE = 60.0
+
+#: Seconds from one cycle to the next at least, so that a task that is due for ever cannot spin.
+SHORTEST_PAUSE = 0.02
+
+
+class CommunicatorThread(TerminableThread):
+    """See the module's comment.
+
+    :param device: the device
+    :param tasks: what to talk about, the most urgent first
+    :param buffer: new samples in it wake the thread
+    :param linger: seconds for which new samples gather before an upload
+    """
+
+    def __init__(
+        self, device: SMOKDevice, tasks: Sequence[SyncTask], buffer: Buffer, linger: float
+    ) -> None:
+        super().__init__(name="CommunicatorThread")
+        self._device = device
+        self._tasks = tasks
+        self._buffer = buffer
+        self._linger = linger
+        self._link = Link(device.url)
+
+    @property
+    def link(self) -> Link:
+        """Whether the server is reached."""
+        return self._link
+
+    def run(self) -> None:
+        """The thread's loop."""
+        while not self.terminating:
+            try:
+                self._cycle()
+            except Exception:
+                logger.exception("A cycle of the communicator failed")
+            self._pause()
+
+    def terminate(self) -> None:
+        """Have the thread end after the call that it is at. May be called by any thread."""
+        super().terminate()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have tasks that were asked for run now. May be called by any thread."""
+        self._buffer.wake()
+
+    def _cycle(self) -> None:
+        more = True
+        while more and not self.terminating:
+            more = False
+            for task in self._tasks:
+                if not self.terminating and self._may_run(task):
+                    more = self._run_task(task) or more
+
+    def _may_run(self, task: SyncTask) -> bool:
+        now = time.monotonic()
+        if task.needs_link and not (self._device.allow_sync and self._link.ready(now)):
+            return False
+        return task.is_due(now)
+
+    def _run_task(self, task: SyncTask) -> bool:
+        try:
+            more = task.run()
+        except ResponseError as error:
+            if not error.is_no_link():
+                self._link.up()
+            elif self._device.allow_sync and not self.terminating:
+                self._link.down(error)
+                self._tell(self._device.on_failed_sync)
+            return False
+        except Exception:
+            logger.exception("Synchronization of %s failed", task.name)
+            return False
+        if task.answered:
+            self._link.up()
+            self._tell(self._device.on_successful_sync)
+        self._device.note_conversation()
+        return more
+
+    def _pause(self) -> None:
+        """Sleep until a task is due. New samples end it, but then they gather for a while."""
+        now = time.monotonic()
+        pause = min((self._delay(task, now) for task in self._tasks), default=IDLE)
+        pause = min(max(pause, SHORTEST_PAUSE), IDLE)
+        if self.terminating:
+            return
+        may_upload = self._device.allow_sync and self._link.ready(now)
+        if self._buffer.wait(pause, may_upload) and may_upload and not self.terminating:
+            self._buffer.wait(min(self._linger, pause), False)
+
+    def _delay(self, task: SyncTask, now: float) -> float:
+        if not task.needs_link:
+            return task.delay(now)
+        if not self._device.allow_sync:
+            return IDLE
+        return max(task.delay(now), self._link.pause(now))
+
+    def _tell(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception:
+            logger.exception("%s raised", callback.__name__)
+
+
+class Link:
+    """Whether the server is reached, and when to try again if not. For CommunicatorThread;
+    ``is_up`` for any.
+
+    :param url: where the server is, for the log
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._backoff = Backoff()
+        self._resume_at = 0.0
+        self._down_since: float | None = None
+        self.is_up: bool | None = None
+
+    def ready(self, now: float) -> bool:
+        """Whether the server may be tried."""
+        return now >= self._resume_at
+
+    def pause(self, now: float) -> float:
+        """Seconds until it may be."""
+        return max(self._resume_at - now, 0.0)
+
+    def up(self) -> None:
+        """The server has answered."""
+        self._backoff.success()
+        self._resume_at = 0.0
+        self.is_up = True
+        if self._down_since is not None:
+            lasted = time.monotonic() - self._down_since
+            self._down_since = None
+            logger.warning("Link to %s is back after %.0f s", self._url, lasted)
+
+    def down(self, error: ResponseError) -> None:
+        """The server has not answered."""
+        now = time.monotonic()
+        self._resume_at = now + self._backoff.failed()
+        self.is_up = False
+        if self._down_since is None:
+            self._down_since = now
+            logger.warning(
+                "No link to %s (%s); trying again with growing pauses", self._url, error.status
+            )

@@ -1,0 +1,379 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::Moment;
+use crate::minijson::{self, Doc};
+use crate::value::{Reading, Reason, Sample, Value};
+
+const PLENTY: usize = 1 << 20;
+
+fn int(timestamp: i64, int: i64) -> Sample {
+    Sample {
+        timestamp,
+        reading: Reading::Value(Value::Int(int)),
+    }
+}
+
+fn record(buffer: &Buffer, name: &str, sample: Sample) {
+    let kind = Kind::of_name(name).unwrap();
+    buffer.series(name, kind).record(sample).unwrap();
+}
+
+fn upload(buffer: &Buffer, max_bytes: usize) -> Option<Upload> {
+    buffer.next_upload(max_bytes).unwrap()
+}
+
+/// What a body says, as (path, timestamp, value or error code).
+fn contents(body: &[u8]) -> Vec<(String, i64, String)> {
+    let Doc::List(entries) = minijson::decode(body).unwrap() else {
+        panic!("no list")
+    };
+    let mut contents = Vec::new();
+    for entry in entries {
+        let Doc::Object(fields) = entry else {
+            panic!("no object")
+        };
+        let [(path_key, Doc::Text(path)), (values_key, Doc::List(values))] = &fields[..] else {
+            panic!("{fields:?}")
+        };
+        assert_eq!((path_key.as_ref(), values_key.as_ref()), ("path", "values"));
+        for value in values {
+            let Doc::List(value) = value else {
+                panic!("no list")
+            };
+            let (timestamp, said) = match &value[..] {
+                [Doc::Int(timestamp), Doc::Int(int)] => (timestamp, int.to_string()),
+                [Doc::Int(timestamp), Doc::Float(float)] => (timestamp, float.to_string()),
+                [Doc::Int(timestamp), Doc::Text(text)] => (timestamp, text.to_string()),
+                [Doc::Bool(false), Doc::Int(timestamp), Doc::Text(code)] => {
+                    (timestamp, code.to_string())
+                }
+                other => panic!("{other:?}"),
+            };
+            contents.push((path.to_string(), *timestamp, said));
+        }
+    }
+    contents
+}
+
+#[test]
+fn a_body_carries_every_kind_of_reading() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    record(&buffer, "W1", int(1_700_000_000_000, 65_535));
+    let float = Reading::Value(Value::Float(0.1));
+    record(
+        &buffer,
+        "d1",
+        Sample {
+            timestamp: 1,
+            reading: float,
+        },
+    );
+    let text = Reading::Value(Value::Text("zażółć".into()));
+    record(
+        &buffer,
+        "u1",
+        Sample {
+            timestamp: 2,
+            reading: text,
+        },
+    );
+    record(
+        &buffer,
+        "w1",
+        Sample {
+            timestamp: 3,
+            reading: Reading::Failed(Reason::Timeout),
+        },
+    );
+    let upload = upload(&buffer, PLENTY).unwrap();
+    assert_eq!(upload.samples, 4);
+    let expected = [
+        ("W1", 1_700_000_000_000, "65535"),
+        ("d1", 1, "0.1"),
+        ("u1", 2, "zażółć"),
+        ("w1", 3, "timeout"),
+    ];
+    let expected = expected.map(|(path, timestamp, said)| (path.into(), timestamp, said.into()));
+    assert_eq!(contents(&upload.body), expected);
+}
+
+#[test]
+fn a_register_sample_takes_at_most_eleven_bytes_on_the_wire() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    for number in 0..10_000 {
+        record(&buffer, "W1", int(1_700_000_000_000 + number, 40_000));
+    }
+    let upload = upload(&buffer, PLENTY).unwrap();
+    assert_eq!(upload.samples, 10_000);
+    assert!(upload.body.len() <= 120_100, "{}", upload.body.len());
+}
+
+#[test]
+fn a_sample_that_is_not_newer_is_refused() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    let series = buffer.series("W1", Kind::Unsigned16);
+    series.record(int(10, 1)).unwrap();
+    assert_eq!(
+        series.record(int(10, 2)),
+        Err(NotNewer {
+            given: 10,
+            latest: 10
+        })
+    );
+    assert_eq!(
+        series.record(int(9, 2)),
+        Err(NotNewer {
+            given: 9,
+            latest: 10
+        })
+    );
+    assert_eq!(series.latest(), Some(int(10, 1)));
+    assert_eq!(buffer.statistics().recorded, 1);
+}
+
+#[test]
+fn reads_are_stamped_upwards_while_the_wall_clock_is_set_back() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    let series = buffer.series("W1", Kind::Unsigned16);
+    let stamps = [1_000, 1_000, 400, 2_000].map(|wall| {
+        series.record_now(
+            Moment { monotonic: 1, wall },
+            Reading::Value(Value::Int(wall)),
+        )
+    });
+    assert_eq!(stamps, [1_000, 1_001, 1_002, 2_000]);
+}
+
+#[test]
+fn an_upload_is_the_same_until_it_is_acknowledged() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    record(&buffer, "W1", int(1, 1));
+    let first = upload(&buffer, PLENTY).unwrap();
+    record(&buffer, "W1", int(2, 2));
+    record(&buffer, "W2", int(2, 2));
+    assert!(buffer.refuse(first.token, Refusal::NotDelivered));
+    let again = upload(&buffer, PLENTY).unwrap();
+    assert_eq!((&first.body, first.token), (&again.body, again.token));
+    assert!(buffer.acknowledge(again.token));
+    assert!(!buffer.acknowledge(again.token));
+    let rest = upload(&buffer, PLENTY).unwrap();
+    assert_eq!(contents(&rest.body).len(), 2);
+    assert!(buffer.acknowledge(rest.token));
+    assert!(upload(&buffer, PLENTY).is_none());
+    let figures = buffer.statistics();
+    assert_eq!(
+        (figures.recorded, figures.acknowledged, figures.pending),
+        (3, 3, 0)
+    );
+}
+
+#[test]
+fn a_token_that_is_not_out_changes_nothing() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    record(&buffer, "W1", int(1, 1));
+    let out = upload(&buffer, PLENTY).unwrap();
+    assert!(!buffer.acknowledge(out.token + 1));
+    assert!(!buffer.refuse(out.token + 1, Refusal::Rejected));
+    assert_eq!(buffer.statistics().pending, 1);
+}
+
+#[test]
+fn what_the_server_rejects_ends_up_alone_and_the_rest_gets_through() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    for number in 0..100 {
+        record(&buffer, "W1", int(number, number));
+        record(&buffer, "W2", int(number, number));
+    }
+    let mut delivered = Vec::new();
+    for _ in 0..200 {
+        let Some(out) = upload(&buffer, PLENTY) else {
+            break;
+        };
+        let said = contents(&out.body);
+        if said
+            .iter()
+            .any(|(path, _, value)| path == "W1" && value == "42")
+        {
+            assert!(buffer.refuse(out.token, Refusal::Rejected));
+        } else {
+            delivered.extend(said);
+            assert!(buffer.acknowledge(out.token));
+        }
+    }
+    let of = |name: &str| delivered.iter().filter(|(path, ..)| path == name).count();
+    assert_eq!((of("W1"), of("W2")), (42, 100));
+    assert_eq!(buffer.statistics().pending, 58);
+}
+
+#[test]
+fn one_sample_is_sent_however_small_the_limit() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    let text = Reading::Value(Value::Text("x".repeat(1_000).into()));
+    record(
+        &buffer,
+        "u1",
+        Sample {
+            timestamp: 1,
+            reading: text,
+        },
+    );
+    record(&buffer, "W1", int(1, 1));
+    let first = upload(&buffer, 10).unwrap();
+    assert_eq!(first.samples, 1);
+    buffer.acknowledge(first.token);
+    assert_eq!(
+        contents(&upload(&buffer, 10).unwrap().body),
+        [("W1".into(), 1, "1".into())]
+    );
+}
+
+#[test]
+fn a_range_is_bounded_on_both_ends_and_in_number() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    let series = buffer.series("W1", Kind::Unsigned16);
+    for number in 1..=5 {
+        series.record(int(number, number)).unwrap();
+    }
+    assert_eq!(series.range(2, 4, 10), [int(2, 2), int(3, 3), int(4, 4)]);
+    assert_eq!(series.range(i64::MIN, i64::MAX, 2), [int(1, 1), int(2, 2)]);
+    assert!(series.range(6, i64::MAX, 10).is_empty());
+}
+
+#[test]
+fn a_full_buffer_forgets_what_the_server_has_and_then_the_oldest() {
+    let buffer = Buffer::new(80);
+    for number in 0..50 {
+        record(&buffer, "W1", int(number, number));
+    }
+    let out = upload(&buffer, PLENTY).unwrap();
+    buffer.acknowledge(out.token);
+    for number in 0..50 {
+        record(&buffer, "W2", int(number, number));
+    }
+    buffer.make_room();
+    let figures = buffer.statistics();
+    assert_eq!(
+        (figures.kept, figures.dropped, figures.pending),
+        (70, 0, 50)
+    );
+    for number in 50..100 {
+        record(&buffer, "W2", int(number, number));
+    }
+    buffer.make_room();
+    let figures = buffer.statistics();
+    assert_eq!(
+        (figures.kept, figures.dropped, figures.pending),
+        (70, 30, 70)
+    );
+    let series = buffer.series("W2", Kind::Unsigned16);
+    assert_eq!(series.range(i64::MIN, i64::MAX, 1), [int(30, 30)]);
+    assert_eq!(
+        buffer.series("W1", Kind::Unsigned16).latest(),
+        Some(int(49, 49))
+    );
+}
+
+#[test]
+fn without_capacity_only_the_latest_value_is_known() {
+    let buffer = Buffer::new(0);
+    record(&buffer, "W1", int(1, 1));
+    record(&buffer, "W1", int(2, 2));
+    buffer.make_room();
+    assert!(upload(&buffer, PLENTY).is_none());
+    let series = buffer.series("W1", Kind::Unsigned16);
+    assert_eq!(series.latest(), Some(int(2, 2)));
+    assert!(series.range(i64::MIN, i64::MAX, 10).is_empty());
+}
+
+#[test]
+fn waiting_ends_when_there_is_something_to_upload_or_someone_wakes() {
+    let long = Duration::from_secs(3_600);
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    assert!(!buffer.wait(Duration::ZERO, true));
+    buffer.wake();
+    assert!(!buffer.wait(long, true));
+    record(&buffer, "W1", int(1, 1));
+    assert!(buffer.wait(long, true));
+    assert!(buffer.wait(Duration::ZERO, false));
+}
+
+#[test]
+fn samples_that_are_stored_elsewhere_are_announced_too() {
+    let buffer = Buffer::new(0);
+    record(&buffer, "W1", int(1, 1));
+    assert!(buffer.wait(Duration::from_secs(3_600), true));
+    assert!(!buffer.wait(Duration::ZERO, true));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Record(u8),
+    Upload(usize),
+    Acknowledge,
+    NotDelivered,
+    Reject,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..3u8).prop_map(Step::Record),
+        2 => (20..400usize).prop_map(Step::Upload),
+        1 => Just(Step::Acknowledge),
+        1 => Just(Step::NotDelivered),
+        1 => Just(Step::Reject),
+    ]
+}
+
+proptest! {
+    /// Whatever the order of events: what was recorded is delivered once, in order, and nothing
+    /// else is.
+    #[test]
+    fn everything_recorded_is_acknowledged_once_and_in_order(steps in prop::collection::vec(step(), 0..200)) {
+        let names = ["W1", "w2", "B3"];
+        let buffer = Buffer::new(DEFAULT_CAPACITY);
+        let mut recorded = [0i64; 3];
+        let mut delivered: Vec<(String, i64, String)> = Vec::new();
+        let mut out: Option<Upload> = None;
+        let finish = Step::Upload(PLENTY);
+        let drain = std::iter::repeat_n([Step::Acknowledge, finish], 700).flatten();
+        for step in steps.into_iter().chain(drain) {
+            match step {
+                Step::Record(which) => {
+                    let count = &mut recorded[usize::from(which)];
+                    *count += 1;
+                    record(&buffer, names[usize::from(which)], int(*count, *count));
+                }
+                Step::Upload(bytes) => {
+                    let next = upload(&buffer, bytes);
+                    if let (Some(before), Some(now)) = (&out, &next) {
+                        prop_assert_eq!(&before.body, &now.body);
+                    }
+                    out = next;
+                }
+                Step::Acknowledge => {
+                    if let Some(out) = out.take() {
+                        prop_assert!(buffer.acknowledge(out.token));
+                        delivered.extend(contents(&out.body));
+                    }
+                }
+                Step::NotDelivered => {
+                    if let Some(out) = &out {
+                        prop_assert!(buffer.refuse(out.token, Refusal::NotDelivered));
+                    }
+                }
+                Step::Reject => {
+                    if let Some(out) = out.take() {
+                        prop_assert!(buffer.refuse(out.token, Refusal::Rejected));
+                    }
+                }
+            }
+        }
+        for (name, count) in names.iter().zip(recorded) {
+            let got: Vec<i64> =
+                delivered.iter().filter(|(path, ..)| path == name).map(|&(_, timestamp, _)| timestamp).collect();
+            prop_assert_eq!(got, (1..=count).collect::<Vec<_>>());
+        }
+        prop_assert_eq!(buffer.statistics().pending, 0);
+    }
+}
