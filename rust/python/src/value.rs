@@ -32,7 +32,7 @@ pub fn reading(object: &Bound<'_, PyAny>, kind: Kind) -> PyResult<Given> {
 
 /// Reads a number or a text; anything that Python itself takes for an integer or a float counts as
 /// one.
-fn value(object: &Bound<'_, PyAny>) -> Option<Value> {
+pub fn value(object: &Bound<'_, PyAny>) -> Option<Value> {
     if object.is_exact_instance_of::<PyInt>() || object.is_instance_of::<PyBool>() {
         return object.extract().ok().map(Value::Int);
     }

@@ -149,15 +149,10 @@ impl Program {
     pub fn evaluate_series(&self, columns: &[Column<'_>]) -> Result<Series, SeriesError> {
         check(self, columns)?;
         let mut series = Series::default();
-        let longest = columns
-            .iter()
-            .map(|column| column.timestamps.len())
-            .max()
-            .unwrap_or_default();
-        series.timestamps.reserve(longest);
         let Some(mut rows) = Rows::new(columns) else {
             return Ok(series);
         };
+        series.timestamps.reserve(rows.expected());
         let mut scalar = Scalar {
             program: self,
             columns,
@@ -215,6 +210,18 @@ pub(super) enum Pick {
 }
 
 impl Pick {
+    /// The latest sample at each time; `next` is the first one that is later.
+    fn until(column: &Column<'_>, next: &mut usize, times: &[i64]) -> Self {
+        let latest = |time: &i64| {
+            while column.timestamps.get(*next).is_some_and(|at| at <= time) {
+                *next += 1;
+            }
+            // Every column has a sample by now, so there is one before the next.
+            next.saturating_sub(1)
+        };
+        Pick::Each(times.iter().map(latest).collect())
+    }
+
     /// The sample that a row takes.
     pub(super) fn sample(&self, row: usize) -> usize {
         match self {
@@ -240,13 +247,11 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// How many rows there are at least, give or take those before the first.
-    fn longest(&self) -> usize {
-        self.columns
-            .iter()
-            .map(|column| column.timestamps.len())
-            .max()
-            .unwrap_or_default()
+    /// For how many rows to reserve memory: as many as there are when two columns never coincide.
+    fn expected(&self) -> usize {
+        let lengths = self.columns.iter().map(|column| column.timestamps.len());
+        let longest = lengths.clone().max().unwrap_or_default();
+        lengths.sum::<usize>().min(2 * longest)
     }
 
     /// Makes the next batch and adds its timestamps to the series; false when there are no more rows.
@@ -258,29 +263,30 @@ impl<'a> Rows<'a> {
             timestamps.extend_from_slice(shared);
             return true;
         }
-        let mut picks: Vec<Vec<usize>> =
-            self.next.iter().map(|_| Vec::with_capacity(most)).collect();
-        self.count = 0;
-        while self.count < most {
-            let heads = self.columns.iter().zip(&self.next);
-            let Some(now) = heads
-                .filter_map(|(column, next)| column.timestamps.get(*next))
-                .min()
-            else {
+        let before = timestamps.len();
+        let columns = self.columns.iter().zip(&self.next);
+        let mut heads: Vec<&[i64]> = columns
+            .map(|(column, next)| column.timestamps.get(*next..).unwrap_or_default())
+            .collect();
+        while timestamps.len() < before + most {
+            let Some(now) = heads.iter().filter_map(|head| head.first()).min() else {
                 break;
             };
-            for ((column, next), picked) in self.columns.iter().zip(&mut self.next).zip(&mut picks)
-            {
-                while column.timestamps.get(*next) == Some(now) {
-                    *next += 1;
+            for head in &mut heads {
+                while let [first, later @ ..] = head
+                    && first == now
+                {
+                    *head = later;
                 }
-                // Every column has a sample by now, so there is one before the next.
-                picked.push(next.saturating_sub(1));
             }
             timestamps.push(*now);
-            self.count += 1;
         }
-        self.picks = picks.into_iter().map(Pick::Each).collect();
+        let times = timestamps.get(before..).unwrap_or_default();
+        self.count = times.len();
+        let columns = self.columns.iter().zip(&mut self.next);
+        self.picks = columns
+            .map(|(column, next)| Pick::until(column, next, times))
+            .collect();
         self.count > 0
     }
 
@@ -330,9 +336,9 @@ impl Results {
     fn extend(&mut self, lane: Lane<'_>, rows: &Rows<'_>, scalar: &mut Scalar<'_>) {
         if self.is_empty() {
             *self = match lane {
-                Lane::Ints(_) => Results::Ints(Vec::with_capacity(rows.longest())),
-                Lane::Floats(_) => Results::Floats(Vec::with_capacity(rows.longest())),
-                _ => Results::Mixed(Vec::with_capacity(rows.longest())),
+                Lane::Ints(_) => Results::Ints(Vec::with_capacity(rows.expected())),
+                Lane::Floats(_) => Results::Floats(Vec::with_capacity(rows.expected())),
+                _ => Results::Mixed(Vec::with_capacity(rows.expected())),
             };
         }
         match (&mut *self, lane) {
