@@ -60,9 +60,7 @@ def test_registers_are_archived_and_the_server_holds_exactly_what_was_read(
     ]
     admin.set_archives(DEVICE_ID, archives)
     device = gateway(smok_server.url)
-    wait_until(
-        lambda: all(len(device.readings[name]) >= 10 for name in REGISTERS), PATIENCE
-    )
+    wait_until(lambda: all(len(device.readings[name]) >= 10 for name in REGISTERS), PATIENCE)
     settle(device)
     check_server_holds_what_was_read(device, admin)
     values = {name: {value for _, value in readings} for name, readings in held(admin).items()}
@@ -145,7 +143,9 @@ def test_a_modbus_server_that_is_killed_gives_timeouts_and_then_values_again(
     device = gateway(smok_server.url)
 
     def last_is(what: Callable[[Any], bool]) -> bool:
-        return all(device.readings[name] and what(device.readings[name][-1][1]) for name in REGISTERS)
+        return all(
+            device.readings[name] and what(device.readings[name][-1][1]) for name in REGISTERS
+        )
 
     wait_until(lambda: last_is(lambda value: value != "timeout"), PATIENCE)
     peer.kill()
