@@ -344,6 +344,9 @@ class SMOKDevice:
         recording = [thread for thread in (self.executor, self.arch_and_macros) if thread]
         talking = [thread for thread in (self.getter, self.log_publisher) if thread]
         self._stop(recording, started + STOP_WITHIN)
+        while sections := self._order_queue.take(0):
+            for section in sections:
+                section.cancel()
         if self.executor is not None:
             self.executor.abandon()
         if self.getter is threading.current_thread():
@@ -470,6 +473,7 @@ class SMOKDevice:
         :param path: its name
         :param storage_level: how long its values are to be kept, if it is made now
         :raises KeyError: there is no such pathpoint
+        :raises TypeError: :meth:`provide_unknown_pathpoint` returned something else
         :raises RuntimeError: the device is closed
         """
         self._check_open()
@@ -479,6 +483,8 @@ class SMOKDevice:
         if path.startswith("r"):
             return self._make_reparse_pathpoint(path, storage_level)
         provided = self.provide_unknown_pathpoint(path, storage_level)
+        if not isinstance(provided, Pathpoint):
+            raise TypeError(f"asked for pathpoint {path}, got {provided!r:.200}")
         if provided.name != path:
             raise KeyError(f"asked for pathpoint {path}, got {provided.name}")
         self.register_pathpoint(provided)
@@ -528,6 +534,8 @@ class SMOKDevice:
             pass
         except OperationFailedError as error:
             pathpoint._remember(error.timestamp, error)
+        except Exception:
+            logger.exception("the pathpoint database cannot tell the value of %s", pathpoint.name)
 
     def set_archives(self, instructions: Mapping[float, Sequence[str]]) -> None:
         """Replace the list of archived pathpoints until the server sends its own.
