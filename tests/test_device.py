@@ -209,7 +209,7 @@ def test_the_third_argument_may_be_a_path(start: Callable[..., SMOKDevice], tmp_
 def test_arguments_that_contradict_each_other_are_refused(
     options: dict[str, bool], start: Callable[..., SMOKDevice]
 ) -> None:
-    with pytest.raises(ValueError, match="sensor_database|BAOBs"):
+    with pytest.raises(ValueError, match=r"sensor_database|BAOBs"):
         start(**options)
     assert threads() == set()
 
@@ -476,16 +476,16 @@ def test_methods_of_a_closed_device_raise(start: Callable[..., SMOKDevice]) -> N
         lambda: Pathpoint(device, "W3"),
         lambda: device.execute(pathpoint.read()),
         lambda: device.get_sensor("a b"),
-        lambda: device.get_all_sensors(),
+        device.get_all_sensors,
         lambda: device.get_baob("key"),
-        lambda: device.get_all_baobs(),
+        device.get_all_baobs,
         lambda: device.open_event(1, None, 1, False, "token", "group", "message"),
-        lambda: device.get_all_events(),
-        lambda: device.get_device_info(),
-        lambda: device.get_slaves(),
-        lambda: device.get_local_time(),
-        lambda: device.continue_boot(),
-        lambda: device.reset_predicates(),
+        device.get_all_events,
+        device.get_device_info,
+        device.get_slaves,
+        device.get_local_time,
+        device.continue_boot,
+        device.reset_predicates,
     ]
     for call in calls:
         with pytest.raises(RuntimeError, match="closed"):

@@ -50,6 +50,12 @@ def gateway(
         yield make
 
 
+def wait_for_more(count: Callable[[], int], more: int) -> None:
+    """Wait until a count has grown by that much."""
+    enough = count() + more
+    wait_until(lambda: count() >= enough, PATIENCE)
+
+
 def test_registers_are_archived_and_the_server_holds_exactly_what_was_read(
     smok_server: LocalServer, gateway: Callable[..., Gateway]
 ) -> None:
@@ -167,12 +173,8 @@ def test_a_smok_server_that_is_killed_loses_nothing_and_gets_nothing_twice_as_di
         wait_until(lambda: device.pp_database.buffer.statistics()["acknowledged"] > 50, PATIENCE)
         for _ in range(2):
             server.kill()
-            before = device.failed_syncs
-            wait_until(lambda: device.failed_syncs > before, PATIENCE)
-            recorded = device.pp_database.buffer.statistics()["recorded"]
-            wait_until(
-                lambda: device.pp_database.buffer.statistics()["recorded"] > recorded + 50, PATIENCE
-            )
+            wait_for_more(lambda: device.failed_syncs, 1)
+            wait_for_more(lambda: device.pp_database.buffer.statistics()["recorded"], 50)
             server.start()
             wait_until(lambda: device.link_is_up, PATIENCE)
         settle(device)
