@@ -210,7 +210,7 @@ class PathpointCore:
     def current_value(self) -> ValueOrExcept | None: ...
     @property
     def last_read(self) -> float:
-        """Monotonic seconds of the last sample, 0 before the first."""
+        """When the last sample came, in seconds of time.monotonic(); 0 before the first."""
     callable_on_change: Callable[[Any], None] | None
     read_no_often_than: float | None
     read_group: ReadGroup | None
