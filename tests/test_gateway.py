@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gateway_support import (
     DEVICE_ID,
     PATIENCE,
@@ -17,13 +18,12 @@ from gateway_support import (
     held,
     settle,
 )
-from test_modbus_pymodbus import PymodbusServer
-
 from smok_fast.basics import StorageLevel
 from smok_fast.modbus import TcpClient
 from smok_fast.pathpoint import Pathpoint
 from smok_fast.server import LocalServer
 from smok_fast.testing import Admin, wait_until
+from test_modbus_pymodbus import PymodbusServer
 
 REGISTERS = ["W1r7", "W1r8", "w1r9", "B1f0", "B1f3", "B1d1", "f1l100"]
 
@@ -48,6 +48,12 @@ def gateway(
             return stack.enter_context(Gateway(certificate, url, client, **options))
 
         yield make
+
+
+def wait_for_more(count: Callable[[], int], more: int) -> None:
+    """Wait until a count has grown by that much."""
+    enough = count() + more
+    wait_until(lambda: count() >= enough, PATIENCE)
 
 
 def test_registers_are_archived_and_the_server_holds_exactly_what_was_read(
@@ -167,12 +173,8 @@ def test_a_smok_server_that_is_killed_loses_nothing_and_gets_nothing_twice_as_di
         wait_until(lambda: device.pp_database.buffer.statistics()["acknowledged"] > 50, PATIENCE)
         for _ in range(2):
             server.kill()
-            before = device.failed_syncs
-            wait_until(lambda: device.failed_syncs > before, PATIENCE)
-            recorded = device.pp_database.buffer.statistics()["recorded"]
-            wait_until(
-                lambda: device.pp_database.buffer.statistics()["recorded"] > recorded + 50, PATIENCE
-            )
+            wait_for_more(lambda: device.failed_syncs, 1)
+            wait_for_more(lambda: device.pp_database.buffer.statistics()["recorded"], 50)
             server.start()
             wait_until(lambda: device.link_is_up, PATIENCE)
         settle(device)
