@@ -377,7 +377,7 @@ def test_a_provider_that_goes_wrong_is_logged_and_the_rest_goes_on(
 
 @pytest.mark.parametrize(
     "provide",
-    [lambda device, name: Scripted(device, name), lambda _, name: Scripted(name)],
+    [Scripted, lambda _, name: Scripted(name)],
     ids=["registered", "not registered"],
 )
 def test_a_provided_pathpoint_is_registered_once(make_offline_device: Maker, provide: Any) -> None:
@@ -457,7 +457,7 @@ def test_a_cancelled_future_is_a_read_that_gave_nothing(
 # Read groups
 
 
-@pytest.mark.parametrize("form", [list, tuple, lambda results: ended(results)], ids=str)
+@pytest.mark.parametrize("form", [list, tuple, ended], ids=str)
 def test_a_group_is_asked_once_for_all_its_pathpoints(
     offline_device: SMOKDevice, no_pauses: None, form: Callable[..., Any]
 ) -> None:
