@@ -271,7 +271,7 @@ def test_values_are_set_and_read_under_the_names_of_pathpoints():
     for name in ("W1r0", "W3r0", "f2r7"):
         with pytest.raises(KeyError):
             registers[name]
-    with pytest.raises(ValueError, match="is not the name of a register"):
+    with pytest.raises(ValueError, match="not the name of a register"):
         registers["x"] = 1
 
 

@@ -63,7 +63,7 @@ from smok_fast.sensor import Sensor, SensorWriteEvent, fqtsify
 from smok_fast.sync.archives import ArchivesTask
 from smok_fast.sync.baobs import BAOBsTask
 from smok_fast.sync.base import SyncTask
-from smok_fast.sync.data import DataTask
+from smok_fast.sync.data import CheckpointTask, DataTask
 from smok_fast.sync.events import EventsTask
 from smok_fast.sync.macros import MacroExecutionTask, MacroReportsTask, MacrosTask
 from smok_fast.sync.metadata import MetadataTask
@@ -299,7 +299,9 @@ class SMOKDevice:
             tasks += [self._baobs]
         if not self.dont_sync_sensor_writes and not self.dont_do_pathpoints:
             tasks += [self._sensor_writes]
-        return [self._messages, *tasks, self._metadata_sync] if tasks else []
+        if not tasks:
+            return []
+        return [self._messages, *tasks, self._metadata_sync, CheckpointTask(self)]
 
     # --- Life
     # --------------------------------------------------------------------------------------
@@ -328,8 +330,8 @@ class SMOKDevice:
         self._boot()
 
     def close(self) -> None:
-        """Stop the threads and clean up; samples that wait are uploaded if the server answers at
-        once.
+        """Stop the threads and clean up. Samples that wait are uploaded, unless the link is down;
+        the server gets 3 seconds for that.
 
         Takes 10 seconds at most, whatever hangs. What is still to be executed is cancelled, and who
         waits for it gets an UnavailableError. No-op if called more than once.
@@ -344,8 +346,13 @@ class SMOKDevice:
         recording = [thread for thread in (self.executor, self.arch_and_macros) if thread]
         talking = [thread for thread in (self.getter, self.log_publisher) if thread]
         self._stop(recording, started + STOP_WITHIN)
+        while sections := self._order_queue.take(0):
+            for section in sections:
+                section.cancel()
         if self.executor is not None:
             self.executor.abandon()
+        if self.getter is threading.current_thread():
+            self.getter.flush()
         self._stop(talking, started + CUT_AFTER)
         self.api.close()
         self._stop(talking, started + CLOSE_WITHIN)
@@ -468,6 +475,7 @@ class SMOKDevice:
         :param path: its name
         :param storage_level: how long its values are to be kept, if it is made now
         :raises KeyError: there is no such pathpoint
+        :raises TypeError: :meth:`provide_unknown_pathpoint` returned something else
         :raises RuntimeError: the device is closed
         """
         self._check_open()
@@ -477,6 +485,8 @@ class SMOKDevice:
         if path.startswith("r"):
             return self._make_reparse_pathpoint(path, storage_level)
         provided = self.provide_unknown_pathpoint(path, storage_level)
+        if not isinstance(provided, Pathpoint):
+            raise TypeError(f"asked for pathpoint {path}, got {provided!r:.200}")
         if provided.name != path:
             raise KeyError(f"asked for pathpoint {path}, got {provided.name}")
         self.register_pathpoint(provided)
@@ -526,6 +536,8 @@ class SMOKDevice:
             pass
         except OperationFailedError as error:
             pathpoint._remember(error.timestamp, error)
+        except Exception:
+            logger.exception("the pathpoint database cannot tell the value of %s", pathpoint.name)
 
     def set_archives(self, instructions: Mapping[float, Sequence[str]]) -> None:
         """Replace the list of archived pathpoints until the server sends its own.
