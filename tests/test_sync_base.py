@@ -231,6 +231,8 @@ def test_what_was_rejected_is_logged_once_and_offered_again_rarely(
     rejections.keep_only(["b"])
     assert rejections.may_offer("a")
     assert not rejections.may_offer("b")
+    rejections.discard("b")
+    assert rejections.may_offer("b")
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,11 @@ class Rejections(Generic[K]):
     def keep_only(self, keys: Collection[K]) -> None:
         """Forget about all things but these."""
         for key in self._retry_at.keys() - set(keys):
-            self._retry_at.pop(key, None)
+            self.discard(key)
+
+    def discard(self, key: K) -> None:
+        """Forget about a thing: the server has taken it."""
+        self._retry_at.pop(key, None)
 
 
 def rejects_content(error: Exception) -> bool:

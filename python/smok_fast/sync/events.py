@@ -81,6 +81,8 @@ class EventsTask(SyncTask):
                 uuid = event.uuid  # an answer about an event that it knows may do without
             if uuid is None:
                 self._rejections.add(event, "it has answered without a UUID")
+            else:
+                self._rejections.discard(event)
             uuids.append(uuid)
         return uuids
 
