@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import hashlib
 import importlib.metadata
+import logging
 import os
 import re
 import shutil
@@ -35,7 +36,26 @@ from smok_fast.client.certificate import Credentials, create_development_certifi
 #: Longer than anything here takes, seconds; reached only when something hangs.
 LONG = 60
 
-COMMANDS = [[], ["server"], ["cert"], ["cert", "new"], ["cert", "server"], ["cert", "show"]]
+COMMANDS = [
+    [],
+    ["demo"],
+    ["server"],
+    ["cert"],
+    ["cert", "new"],
+    ["cert", "server"],
+    ["cert", "show"],
+]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what commands that run in this process do to logging, or other tests see more lines."""
+    loggers = [logging.getLogger(), logging.getLogger("smok_fast.server")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 def environment() -> dict[str, str]:
@@ -96,7 +116,7 @@ def test_help_teaches_and_fits_in_80_columns(command: list[str]) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
     assert f"Usage: {' '.join(['smok-fast', *command])} " in result.stdout
-    if command != ["cert"]:
+    if command not in (["cert"], ["demo"]):
         example = rf"^ (For example|To start)[^:]*:\s+{' '.join(['smok-fast', *command])} "
         assert re.search(example, result.stdout, re.MULTILINE)
     for known in COMMANDS:
@@ -340,6 +360,11 @@ def test_a_server_that_cannot_run_is_refused_with_the_reason(tmp_path: Path) -> 
     options = ("--certificate", tmp_path / "server.crt", "--key", device.key)
     assert refusal("server", *options).startswith("TLS refuses the certificate, its key or the CA:")
     assert "nosuch" in refusal("server", "--database", "nosuch://database")
+    missing = tmp_path / "missing" / "smok.db"
+    assert refusal("server", "--database", missing) == (
+        f"cannot use the database sqlite:///{missing}: unable to open database file"
+    )
+    assert "file is not a database" in refusal("server", "--database", device.ca_key)
     assert "missing.crt" in run("server", "--certificate", "missing.crt", status=2)
     assert "--port" in run("server", "--port", 70000, status=2)
 

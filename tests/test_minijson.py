@@ -286,7 +286,7 @@ def test_a_key_that_python_cannot_hash_is_refused(data: str) -> None:
 
 def test_a_dict_of_colliding_keys_is_refused() -> None:
     # All of these have the same hash in CPython, so that a dict of them takes quadratic time.
-    keys = [index * (2**61 - 1) for index in range(10_000)]
+    keys = [index * (2**61 - 1) for index in range(3_000)]
     assert len({hash(key) for key in keys}) == 1
     with pytest.raises(DecodingError, match="too many keys"):
         loads(dumps(dict.fromkeys(keys)))

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, final
 
+from typing_extensions import disjoint_base
+
 from smok_fast.extras import BasePathpointDatabase
 from smok_fast.pathpoint import (
     Pathpoint,
@@ -56,7 +58,7 @@ class Buffer:
         pathpoint is
     """
 
-    def __new__(cls, capacity: int = 1000000) -> Buffer: ...
+    def __new__(cls, capacity: int = ...) -> Buffer: ...
     def record(self, name: str, timestamp: float, reading: ValueOrExcept) -> bool:
         """Record a sample of a pathpoint.
 
@@ -171,6 +173,7 @@ class ArchiveSchedule:
 
 # Pathpoints and their execution
 
+@disjoint_base
 class PathpointCore:
     """The native part of a pathpoint. Every method may be called by any thread."""
 
@@ -207,7 +210,7 @@ class PathpointCore:
     def current_value(self) -> ValueOrExcept | None: ...
     @property
     def last_read(self) -> float:
-        """Monotonic seconds of the last sample, 0 before the first."""
+        """When the last sample came, in seconds of time.monotonic(); 0 before the first."""
     callable_on_change: Callable[[Any], None] | None
     read_no_often_than: float | None
     read_group: ReadGroup | None

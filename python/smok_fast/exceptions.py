@@ -25,7 +25,9 @@ class SMOKClientError(Exception):
 
 
 class InvalidCredentials(SMOKClientError):
-    """The device certificate or its private key cannot be used; the message says which file and why."""
+    """The device certificate or its private key cannot be used; the message says which file and
+    why.
+    """
 
 
 class InstanceNotReady(SMOKClientError):
@@ -70,7 +72,8 @@ class OperationFailedReason(enum.Enum):
 
 
 class OperationFailedError(SMOKClientError):
-    """A read or a write of a pathpoint failed. Raise it from ``on_read``/``on_write`` or from their Futures.
+    """A read or a write of a pathpoint failed. Raise it from ``on_read``/``on_write`` or from their
+    Futures.
 
     :param reason: why
     :param timestamp: when, in milliseconds since the epoch; now by default

@@ -1,8 +1,8 @@
 """``smok-fast demo``: a gateway from end to end, on this machine.
 
-A simulated boiler room behind a MODBUS TCP server, a device that archives its registers, and a local SMOK server that
-takes the samples and gives the orders. The check at the end compares what the server holds with what was read, as the
-pathpoints themselves told while it ran.
+A simulated boiler room behind a MODBUS TCP server, a device that archives its registers, and a
+local SMOK server that takes the samples and gives the orders. The check at the end compares what
+the server holds with what was read, as the pathpoints themselves told while it ran.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ DEVICE_ID = "demo-gateway"
 
 #: What the table shows; there are more than fit a terminal.
 SHOWN = [
-    "w1r10", "w1r11", "W1r13", "f1l200", "w1r100", "W1r103", "B1f101", "w1r1100", "w1r1102", "W1r1103",
-    "B1f1100", "W1r1104", "w1r1200", "w1r1202",
+    "w1r10", "w1r11", "W1r13", "f1l200", "w1r100", "W1r103", "B1f101", "w1r1100", "w1r1102",
+    "W1r1103", "B1f1100", "W1r1104", "w1r1200", "w1r1202",
 ]  # fmt: skip
 
 #: What is ordered while the demonstration runs: after which share of its time, which writes.
@@ -66,9 +66,7 @@ class Gateway(SMOKDevice):
         self.modbus = modbus
         self.database = InMemoryPathpointDatabase()
         self.readings: dict[str, list[Reading]] = defaultdict(list)
-        super().__init__(
-            cert, key, "demo", pp_database=self.database, url=url, upload_linger=0.5
-        )
+        super().__init__(cert, key, "demo", pp_database=self.database, url=url, upload_linger=0.5)
 
     def provide_unknown_pathpoint(
         self, name: str, storage_level: StorageLevel = StorageLevel.TREND
@@ -180,17 +178,21 @@ def _table(device: Gateway, seconds_left: float, given: Sequence[str]) -> Table:
         ),
         expand=True,
     )
-    table.add_column("pathpoint", style="cyan", no_wrap=True)
-    table.add_column("what it is", no_wrap=True)
+    table.add_column("pathpoint", style="cyan", no_wrap=True, min_width=9)
+    table.add_column("what it is", no_wrap=True, ratio=1)
     for column in ("value", "age, ms", "archived", "acknowledged"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     now = time.time() * 1000
     for name in SHOWN:
         recorded, acknowledged = device.database.buffer.counts(name)
         latest = device.database.buffer.latest(name)
-        value, age = ("", "") if latest is None else (str(latest[1]), f"{now - latest[0]:.0f}")
+        value, age = ("", "") if latest is None else (_brief(latest[1]), f"{now - latest[0]:.0f}")
         table.add_row(name, LABELS[name], value, age, str(recorded), str(acknowledged))
     return table
+
+
+def _brief(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _settle(device: Gateway, admin: Admin) -> list[str]:

@@ -11,7 +11,7 @@ import contextlib
 import enum
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any
 
@@ -181,11 +181,12 @@ class Section(Future[None]):
         self._merged.append(other)
         if other._merged:
             self._merged.extend(other._merged)
+            other._merged.clear()
         self.orders.extend(other.orders)
         self.add_done_callback(_complete_merged)
 
     def __repr__(self) -> str:
-        return f"Section({self.orders!r}, {self.disposition!s})"
+        return f"Section({self.orders!r}, Disposition.{Disposition(self.disposition).name})"
 
 
 def _complete_merged(section: Future[None]) -> None:

@@ -449,7 +449,10 @@ impl ModbusPlanner {
             .map(|name| Ok(name.cast::<RegisterName>()?.get().register))
             .collect::<PyResult<Vec<Register>>>()?;
         let blocks = self.planner.plan(&registers);
-        Ok(blocks.into_iter().map(|block| ModbusBlock { block }).collect())
+        Ok(blocks
+            .into_iter()
+            .map(|block| ModbusBlock { block })
+            .collect())
     }
 
     fn cut_before(&mut self, block: &ModbusBlock) {

@@ -12,9 +12,9 @@ use smok_core::order::{
     AdviseLevel, Disposition, Format, Order as CoreOrder, OrderError, OrderType, Tries,
     decode_order, decode_sections as decode_body, is_valid, is_wait,
 };
-use smok_core::value::Value;
 
 use crate::minijson::{decoding_error, encode};
+use crate::value;
 
 /// Base class of all orders.
 #[pyclass(frozen, subclass, module = "smok_fast.pathpoint.orders")]
@@ -461,11 +461,7 @@ fn to_python<'py>(py: Python<'py>, order: CoreOrder<'_>) -> PyResult<Bound<'py, 
             advise,
             stale_after,
         } => {
-            let value = match value {
-                Value::Int(int) => int.into_pyobject(py)?.into_any(),
-                Value::Float(float) => float.into_pyobject(py)?.into_any(),
-                Value::Text(text) => PyString::new(py, &text).into_any(),
-            };
+            let value = value::to_python(py, &value)?;
             let order = WriteOrder::make(text(&path), value.unbind(), advise, stale_after);
             Bound::new(py, order)?.into_any()
         }
@@ -495,8 +491,8 @@ type SectionParts<'py> = (Bound<'py, PyList>, u8);
 ///
 /// :param body: what the server sent
 /// :param minijson: whether it is MiniJSON, not JSON
-/// :return: for each section its orders and its disposition; and a line of text for each thing in the
-///     body that made no sense and was left out
+/// :return: for each section its orders and its disposition; and a line of text for each thing in
+///     the body that made no sense and was left out
 /// :raises DecodingError: the body is no list, or not in this format
 #[pyfunction]
 pub fn decode_sections<'py>(
