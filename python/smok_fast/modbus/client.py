@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from smok_fast._core import ModbusRequest
 from smok_fast.exceptions import OperationFailedError, OperationFailedReason
@@ -21,6 +21,9 @@ from smok_fast.modbus.exceptions import (
 from smok_fast.modbus.group import GroupReader
 from smok_fast.modbus.names import RegisterName, RegisterValue, Table
 from smok_fast.pathpoint import AdviseLevel, Pathpoint, ReadGroup, ReadResult
+
+if TYPE_CHECKING:
+    from smok_fast.modbus.pathpoint import ModbusPathpoint
 
 __all__ = ["TcpClient"]
 
@@ -257,11 +260,13 @@ class TcpClient(ReadGroup):
         When a unit refuses to read registers together, they are read in smaller groups, so that
         each gets its own value or its own failure.
 
-        :param pathpoints: what to read; each has a ``register``, as a ModbusPathpoint has
+        :param pathpoints: what to read: ModbusPathpoints, or others that have a ``register``
         :param advise: not used: trying again is the executor's business
         :return: ends with a value or an OperationFailedError for each pathpoint, in the same order
         """
-        registers = [_register_of(pathpoint) for pathpoint in pathpoints]
+        registers = [
+            pathpoint.register for pathpoint in cast("Sequence[ModbusPathpoint]", pathpoints)
+        ]
         return self._bus.submit(partial(self._reader.read, registers), is_write=False)
 
     def close(self) -> None:
@@ -311,10 +316,3 @@ class TcpClient(ReadGroup):
             except (NoResponseError, ConnectionLostError, BadResponseError, FrameError):
                 continue
         return self._connection.transact(request)
-
-
-def _register_of(pathpoint: Pathpoint) -> RegisterName:
-    register = getattr(pathpoint, "register", None)
-    if not isinstance(register, RegisterName):
-        raise TypeError(f"{pathpoint!r} is in the read group of a TcpClient and has no register")
-    return register
