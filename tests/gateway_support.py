@@ -1,4 +1,4 @@
-"""What the end-to-end tests have in common: gateways that note what they record, and odd servers."""
+"""What the end-to-end tests have in common: gateways that note what they record, odd servers."""
 
 from __future__ import annotations
 

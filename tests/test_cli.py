@@ -295,25 +295,29 @@ def server(cwd: Path, *options: str) -> Iterator[str]:
 
     :return: its URL
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "smok_fast", "server", "--port", "0", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env=environment(),
-    )
-    try:
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        found = re.fullmatch(r"SMOK server at (\S+)\n", first)
-        assert found is not None, first
-        yield found[1]
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=LONG)
-    finally:
-        process.kill()
-        process.communicate()
+    with (cwd / "errors").open("w+") as errors_file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "smok_fast", "server", "--port", "0", *options],
+            stdout=subprocess.PIPE,
+            stderr=errors_file,
+            text=True,
+            cwd=cwd,
+            env=environment(),
+        )
+        with process:
+            try:
+                assert process.stdout is not None
+                first = process.stdout.readline()
+                found = re.fullmatch(r"SMOK server at (\S+)\n", first)
+                assert found is not None, first
+                yield found[1]
+                process.send_signal(signal.SIGINT)
+                output = process.stdout.read()
+                process.wait(LONG)
+            finally:
+                process.kill()
+        errors_file.seek(0)
+        errors = errors_file.read()
     assert process.returncode == 0, errors
     assert f"SMOK_BASE_URL={found[1]}" in output
     assert output.endswith("Stopped.\n")

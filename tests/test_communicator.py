@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_support import DEVICE_ID, PATIENCE, OddServer, Recorder, held, http, pending
 
+from gateway_support import DEVICE_ID, PATIENCE, OddServer, Recorder, held, http, pending
 from smok_fast._backoff import Backoff
 from smok_fast.basics import StorageLevel
 from smok_fast.exceptions import NotReadedError, OperationFailedError, OperationFailedReason
@@ -73,6 +73,19 @@ class Readable(Recorder):
         return pathpoint
 
 
+class Counting(Recorder):
+    """Counts how often CommunicatorThread looks whether it may talk: once or twice for each task in
+    each of its cycles.
+    """
+
+    looks = 0
+
+    @property
+    def allow_sync(self) -> bool:
+        self.looks += 1
+        return True
+
+
 # --- No link --------------------------------------------------------------------------------------
 
 
@@ -114,20 +127,19 @@ def test_however_much_is_asked_for_nothing_is_tried_before_the_pause_is_over(
 ) -> None:
     pauses: list[float] = []
 
-    class Hourly(Recorder):
-        """Hangs up on whoever waits for it to try."""
-
     with OddServer(lambda method, path: b"") as server:
         monkeypatch.setattr(
             f"{COMMUNICATOR}.Backoff.failed", lambda self: pauses.append(3600.0) or 3600.0
         )
-        device = recorder(server.url, Hourly)
+        device = recorder(server.url, Counting)
         assert device.failed.wait(PATIENCE)
         for number in range(200):
             device.record(f"W{number}", number)
             device.request_baob_sync()
-        device.allow_sync = True
-        # The thread has looked at all of it once it is through with what needs no link.
+        # Once the thread has looked twice whether it may talk, for each call, it has slept between.
+        enough = device.looks + 2 * len(CALLS)
+        device.request_baob_sync()
+        wait_until(lambda: device.looks > enough, PATIENCE)
         device.close()
         assert sum(server.calls.values()) == len(pauses) == device.failed_syncs == 1
         assert pending(device) == 200
@@ -237,14 +249,6 @@ def shared_server() -> Iterator[LocalServer]:
 def test_a_server_that_fails_is_not_hammered(
     smok_server: LocalServer, recorder: Callable[..., Recorder], caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Counting(Recorder):
-        looks = 0
-
-        @property
-        def allow_sync(self) -> bool:
-            Counting.looks += 1
-            return True
-
     fault = smok_server.admin.fault(status=500, times=None)
     device = recorder(smok_server.url, Counting, upload_linger=0)
     device.record("W1", 1)
@@ -253,7 +257,7 @@ def test_a_server_that_fails_is_not_hammered(
     # Three tries of each call, with pauses of at least 0.5, 1, 2 s: one more of some, at most, has
     # slipped in. The thread itself looks at its dozen tasks a few times for each.
     assert smok_server.admin.fault_hits(fault) <= 5 * len(CALLS)
-    assert Counting.looks < 4000
+    assert device.looks < 4000
     smok_server.admin.remove_faults(fault)
     smok_server.admin.remove_faults(uploads)
     wait_until(lambda: pending(device) == 0, PATIENCE)
@@ -424,14 +428,6 @@ def test_orders_are_polled_after_an_upload(
 def test_samples_that_nobody_uploads_do_not_keep_the_thread_awake(
     smok_server: LocalServer, recorder: Callable[..., Recorder]
 ) -> None:
-    class Counting(Recorder):
-        looks = 0
-
-        @property
-        def allow_sync(self) -> bool:
-            Counting.looks += 1
-            return True
-
     polls = smok_server.admin.fault("/v1/device/orders", delay=0.001, times=None)
     device = recorder(
         smok_server.url,
@@ -442,9 +438,9 @@ def test_samples_that_nobody_uploads_do_not_keep_the_thread_awake(
         orders_interval=0.2,
     )
     device.record("W1", 1)
-    start = Counting.looks
+    start = device.looks
     wait_until(lambda: smok_server.admin.fault_hits(polls) >= 8, PATIENCE)
-    assert Counting.looks - start < 8 * 100
+    assert device.looks - start < 8 * 100
 
 
 def test_messages_are_confirmed_and_one_that_is_refused_is_given_up(

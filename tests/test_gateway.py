@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gateway_support import (
     DEVICE_ID,
     PATIENCE,
@@ -17,13 +18,12 @@ from gateway_support import (
     held,
     settle,
 )
-from test_modbus_pymodbus import PymodbusServer
-
 from smok_fast.basics import StorageLevel
 from smok_fast.modbus import TcpClient
 from smok_fast.pathpoint import Pathpoint
 from smok_fast.server import LocalServer
 from smok_fast.testing import Admin, wait_until
+from test_modbus_pymodbus import PymodbusServer
 
 REGISTERS = ["W1r7", "W1r8", "w1r9", "B1f0", "B1f3", "B1d1", "f1l100"]
 
@@ -50,6 +50,12 @@ def gateway(
         yield make
 
 
+def wait_for_more(count: Callable[[], int], more: int) -> None:
+    """Wait until a count has grown by that much."""
+    enough = count() + more
+    wait_until(lambda: count() >= enough, PATIENCE)
+
+
 def test_registers_are_archived_and_the_server_holds_exactly_what_was_read(
     smok_server: LocalServer, gateway: Callable[..., Gateway]
 ) -> None:
@@ -60,9 +66,7 @@ def test_registers_are_archived_and_the_server_holds_exactly_what_was_read(
     ]
     admin.set_archives(DEVICE_ID, archives)
     device = gateway(smok_server.url)
-    wait_until(
-        lambda: all(len(device.readings[name]) >= 10 for name in REGISTERS), PATIENCE
-    )
+    wait_until(lambda: all(len(device.readings[name]) >= 10 for name in REGISTERS), PATIENCE)
     settle(device)
     check_server_holds_what_was_read(device, admin)
     values = {name: {value for _, value in readings} for name, readings in held(admin).items()}
@@ -145,7 +149,9 @@ def test_a_modbus_server_that_is_killed_gives_timeouts_and_then_values_again(
     device = gateway(smok_server.url)
 
     def last_is(what: Callable[[Any], bool]) -> bool:
-        return all(device.readings[name] and what(device.readings[name][-1][1]) for name in REGISTERS)
+        return all(
+            device.readings[name] and what(device.readings[name][-1][1]) for name in REGISTERS
+        )
 
     wait_until(lambda: last_is(lambda value: value != "timeout"), PATIENCE)
     peer.kill()
@@ -167,12 +173,8 @@ def test_a_smok_server_that_is_killed_loses_nothing_and_gets_nothing_twice_as_di
         wait_until(lambda: device.pp_database.buffer.statistics()["acknowledged"] > 50, PATIENCE)
         for _ in range(2):
             server.kill()
-            before = device.failed_syncs
-            wait_until(lambda: device.failed_syncs > before, PATIENCE)
-            recorded = device.pp_database.buffer.statistics()["recorded"]
-            wait_until(
-                lambda: device.pp_database.buffer.statistics()["recorded"] > recorded + 50, PATIENCE
-            )
+            wait_for_more(lambda: device.failed_syncs, 1)
+            wait_for_more(lambda: device.pp_database.buffer.statistics()["recorded"], 50)
             server.start()
             wait_until(lambda: device.link_is_up, PATIENCE)
         settle(device)

@@ -163,6 +163,24 @@ def test_an_event_that_the_server_knows_needs_no_uuid_in_the_answer(
     assert device.evt_database.get_events_to_sync() is None
 
 
+def test_an_event_that_is_rejected_again_after_it_was_taken_is_told_again(
+    device: SMOKDevice,
+    task: EventsTask,
+    admin: Admin,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    event = open_event(device)
+    admin.fault(PATH, status=400)
+    task.run()
+    clock.advance(REJECTED_FOR)
+    task.run()
+    device.close_event(event, 200)
+    admin.fault(PATH, status=400)
+    task.run()
+    assert len(caplog.records) == 2
+
+
 @pytest.mark.parametrize("answer", ["{}", "null", "5"])
 def test_an_answer_that_is_no_list_acknowledges_nothing(
     device: SMOKDevice, task: EventsTask, admin: Admin, answer: str, clock: ManualClock

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, final
 
+from typing_extensions import Buffer as SupportsBuffer
 from typing_extensions import disjoint_base
 
+from smok_fast.exceptions import OperationFailedError
 from smok_fast.extras import BasePathpointDatabase
 from smok_fast.pathpoint import (
     Pathpoint,
@@ -22,6 +24,7 @@ __all__ = [
     "Buffer",
     "DecodingError",
     "EncodingError",
+    "Expression",
     "MessageOrder",
     "MiniJSONError",
     "ModbusBlock",
@@ -689,3 +692,39 @@ class ModbusBlock:
         """
     def halves(self) -> tuple[ModbusBlock, ModbusBlock] | None:
         """Two blocks that read the same; None if it cannot be divided."""
+
+# Reparse expressions: see smok_fast.sensor.reparse
+
+@final
+class Expression:
+    """A reparse expression, compiled.
+
+    The language is that of Python's expressions over int, float and str, and so are the results:
+    see :mod:`smok_fast.sensor.reparse`. Immutable; every method may be called by any thread.
+
+    :param text: the expression, without the ``r`` and the type letter of a pathpoint's name
+    :raises ReparseSyntaxError: the text is no expression of this language, is longer than 4096
+        bytes or nested too deeply
+    """
+
+    def __new__(cls, text: str) -> Self: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def variables(self) -> tuple[str, ...]: ...
+    def evaluate(self, values: Iterable[float | str], /) -> int | float | str | bool: ...
+    def __call__(self, *values: float | str) -> int | float | str | bool: ...
+    def evaluate_series(
+        self,
+        columns: Sequence[
+            tuple[
+                SupportsBuffer | Sequence[int],
+                SupportsBuffer | Sequence[float | str | OperationFailedError],
+            ]
+        ],
+    ) -> tuple[
+        memoryview[int],
+        memoryview[int] | memoryview[float] | list[int | float | str | bool | OperationFailedError],
+    ]: ...
+    def explain(self) -> str: ...
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]: ...

@@ -244,37 +244,36 @@ class SMOKDevice:
             self.baob_database.check_consistency()
             self.sensor_database.on_register(self)
             self.metadata = PlainMetadata(self)
+
+            self._messages = MessagesTask(self)
+            self._orders = OrdersTask(self, interval=orders_interval)
+            self._pathpoints = PathpointsTask(self)
+            self._sensors = SensorsTask(self, interval=sensors_interval)
+            self._predicates = PredicatesTask(self, interval=predicates_interval)
+            self._baobs = BAOBsTask(self, interval=baobs_interval)
+            self._events = EventsTask(self)
+            self._metadata_sync = MetadataTask(self)
+            self._sensor_writes = SensorWritesTask(self)
+            self._restore_predicates()
+
+            archives = None if dont_do_archives else ArchivesTask(self, interval=archives_interval)
+            macros = None if dont_do_macros else MacrosTask(self, interval=macros_interval)
+            tasks = self._conversations(archives, macros, upload_linger)
+            self.log_publisher = LogPublisherThread(self)
+            self.executor: OrderExecutorThread | None = None
+            self.getter: CommunicatorThread | None = None
+            self.arch_and_macros: ArchivingAndMacroThread | None = None
+            if tasks:
+                self.executor = OrderExecutorThread(self)
+                self.getter = CommunicatorThread(self, tasks, self._buffer, upload_linger)
+            if archives or macros:
+                execution = MacroExecutionTask(self) if macros else None
+                self.arch_and_macros = ArchivingAndMacroThread(self, execution)
+            if not delayed_boot:
+                self._boot(startup_delay or 0.0)
         except BaseException:
             self._credentials.close()
             raise
-
-        self._messages = MessagesTask(self)
-        self._orders = OrdersTask(self, interval=orders_interval)
-        self._pathpoints = PathpointsTask(self)
-        self._sensors = SensorsTask(self, interval=sensors_interval)
-        self._predicates = PredicatesTask(self, interval=predicates_interval)
-        self._baobs = BAOBsTask(self, interval=baobs_interval)
-        self._events = EventsTask(self)
-        self._metadata_sync = MetadataTask(self)
-        self._sensor_writes = SensorWritesTask(self)
-        self._restore_predicates()
-
-        archives = None if dont_do_archives else ArchivesTask(self, interval=archives_interval)
-        macros = None if dont_do_macros else MacrosTask(self, interval=macros_interval)
-        tasks = self._conversations(archives, macros, upload_linger)
-        self.log_publisher = LogPublisherThread(self)
-        self.executor: OrderExecutorThread | None = None
-        self.getter: CommunicatorThread | None = None
-        self.arch_and_macros: ArchivingAndMacroThread | None = None
-        if tasks:
-            self.executor = OrderExecutorThread(self)
-            self.getter = CommunicatorThread(self, tasks, self._buffer, upload_linger)
-        if archives or macros:
-            execution = MacroExecutionTask(self) if macros else None
-            self.arch_and_macros = ArchivingAndMacroThread(self, execution)
-        self._startup_delay = startup_delay or 0.0
-        if not delayed_boot:
-            self._boot()
 
     def _conversations(
         self, archives: ArchivesTask | None, macros: MacrosTask | None, linger: float
@@ -306,9 +305,8 @@ class SMOKDevice:
     # --- Life
     # --------------------------------------------------------------------------------------
 
-    def _boot(self) -> None:
-        if self._startup_delay:
-            time.sleep(self._startup_delay)
+    def _boot(self, delay: float = 0.0) -> None:
+        time.sleep(delay)
         self.set_archives(self.arch_database.get_archiving_instructions())
         for thread in self._threads():
             thread.start()

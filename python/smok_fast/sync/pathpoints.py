@@ -84,6 +84,8 @@ class PathpointsTask(SyncTask):
         except KeyError:
             logger.debug("The server knows pathpoint %s, this device does not", name)
         except Exception:
+            if self.device.closed:  # which is why
+                return
             logger.exception("Pathpoint %s did not take over storage level %s", name, level)
 
 

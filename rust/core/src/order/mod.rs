@@ -251,7 +251,8 @@ fn advise(field: &Scalar<'_>) -> Result<AdviseLevel, OrderError> {
 
 fn value(field: &Scalar<'_>) -> Result<Value, OrderError> {
     match field {
-        Scalar::Bool(bool) => Ok(Value::Int((*bool).into())),
+        Scalar::False => Ok(Value::Int(0)),
+        Scalar::True => Ok(Value::Int(1)),
         Scalar::Int(int) => Ok(Value::Int(*int)),
         Scalar::Float(float) if float.is_finite() => Ok(Value::Float(*float)),
         Scalar::Text(text) => Ok(Value::Text(text.as_ref().into())),
