@@ -148,7 +148,7 @@ def memory():
     folder = Path(tempfile.mkdtemp(prefix="smok-bench-"))
     cert, key = folder / "device.crt", folder / "device.key"
     make_certificate(cert, key)
-    device = SMOKDevice(str(cert), str(key), str(folder / "events"), allow_sync=False)
+    _device = SMOKDevice(str(cert), str(key), str(folder / "events"), allow_sync=False)
     time.sleep(0.2)
     return workload.resident_megabytes()
 

@@ -219,10 +219,16 @@ impl Computation {
         let kind = Kind::of_name(name)
             .ok_or_else(|| PyValueError::new_err(format!("{name:?} declares no type")))?;
         if pathpoints.len() != program.variables().len() {
-            return Err(PyValueError::new_err("one pathpoint for each variable is needed"));
+            return Err(PyValueError::new_err(
+                "one pathpoint for each variable is needed",
+            ));
         }
         let constituents = pathpoints.into_iter().map(Constituent::of).collect();
-        Ok(Computation { program, kind, constituents })
+        Ok(Computation {
+            program,
+            kind,
+            constituents,
+        })
     }
 
     /// Compute the value.
@@ -267,7 +273,10 @@ impl Computation {
             .program
             .evaluate_as(self.kind, &scratch.variables, &mut scratch.stack)
             .map_err(|error| errors::reparse(py, &error))?;
-        Ok((newest.unwrap_or_else(|| clock::now().wall), to_python(py, &result)?))
+        Ok((
+            newest.unwrap_or_else(|| clock::now().wall),
+            to_python(py, &result)?,
+        ))
     }
 }
 
@@ -282,7 +291,9 @@ impl Constituent {
     fn latest(&self, py: Python<'_>) -> PyResult<(i64, Operand)> {
         match self {
             Constituent::Native(series) => {
-                let Some(sample) = series.latest() else { return Err(errors::not_read(py)) };
+                let Some(sample) = series.latest() else {
+                    return Err(errors::not_read(py));
+                };
                 match &sample.reading {
                     Reading::Value(value) => Ok((sample.timestamp, Operand::from(value))),
                     Reading::Failed(reason) => {
