@@ -9,6 +9,7 @@ import pytest
 
 from smok_fast.client import SMOKDevice
 from smok_fast.extras import InMemoryEventDatabase
+from smok_fast.pathpoint import reports
 from smok_fast.server import LocalServer
 from smok_fast.testing import Admin
 
@@ -26,6 +27,37 @@ class ManualClock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def fresh_reports(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> None:
+    """Nothing that an earlier test has logged keeps this one from being logged."""
+    monkeypatch.setattr(reports, "_episodes", reports.Episodes(clock))
+
+
+@pytest.fixture
+def make_offline_device(
+    device_certificate: Callable[..., Any],
+) -> Iterator[Callable[..., SMOKDevice]]:
+    """Makes devices that run, but talk to no server."""
+    made: list[SMOKDevice] = []
+
+    def make(cls: type[SMOKDevice] = SMOKDevice, **options: Any) -> SMOKDevice:
+        certificate = device_certificate(DEVICE_ID)
+        options.setdefault("evt_database", InMemoryEventDatabase())
+        options.setdefault("allow_sync", False)
+        device = cls(str(certificate.cert), str(certificate.key), **options)
+        made.append(device)
+        return device
+
+    yield make
+    for device in made:
+        device.close()
+
+
+@pytest.fixture
+def offline_device(make_offline_device: Callable[..., SMOKDevice]) -> SMOKDevice:
+    return make_offline_device()
 
 
 @pytest.fixture

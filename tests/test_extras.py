@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from conftest import ManualClock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ManualClock
 from smok_fast.extras import (
     BAOBDigest,
     BaseEventSynchronization,

@@ -16,6 +16,7 @@ import pytest
 
 from smok_fast import minijson
 from smok_fast.client import SMOKDevice
+from smok_fast.exceptions import ResponseError
 from smok_fast.logging import SMOKLogHandler
 from smok_fast.server import LocalServer
 from smok_fast.testing import Admin, wait_until
@@ -280,6 +281,27 @@ def test_records_wait_while_there_is_no_link_and_come_in_order_afterwards(
     assert caplog.text.count("cannot be published") == 1
 
 
+def test_records_logged_during_a_call_that_fails_come_after_those_that_it_carried(
+    device: SMOKDevice, log: logging.Logger, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put: Callable[..., Any] = device.api.put
+    failed: list[str] = []
+
+    def fail_once(path: str, **options: Any) -> Any:
+        if not failed:
+            failed.append(path)
+            device.log_publisher.put(entry(device.log_publisher, "third"))
+            raise ResponseError(599, "cut")
+        return put(path, **options)
+
+    monkeypatch.setattr(device.api, "put", fail_once)
+    log.info("first")
+    log.info("second")
+    device.log_publisher.start()
+    wait_until(lambda: len(admin.logs("1")) == 3)
+    assert messages(admin) == ["first", "second", "third"]
+
+
 @pytest.mark.parametrize(
     "fault", [{"status": 500}, {"status": 401}, {"status": 429}, {"drop": True}]
 )
@@ -367,15 +389,21 @@ def test_the_last_records_are_sent_when_the_thread_is_asked_to_end(
 
 
 def test_the_thread_ends_at_once_without_a_link_and_says_what_is_lost(
+    device: SMOKDevice,
     publisher: LogPublisherThread,
     log: logging.Logger,
-    smok_server: LocalServer,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(log_publisher, "MIN_PAUSE", 600.0)
     monkeypatch.setattr(log_publisher, "MAX_PAUSE", 600.0)
-    smok_server.stop()
+    calls: list[str] = []
+
+    def no_link(path: str, **_: Any) -> Any:
+        calls.append(path)
+        raise ResponseError(599, "no link")
+
+    monkeypatch.setattr(device.api, "put", no_link)
     publisher.start()
     log.info("lost")
     log.info("lost")
@@ -383,6 +411,7 @@ def test_the_thread_ends_at_once_without_a_link_and_says_what_is_lost(
     publisher.terminate()
     publisher.join(30)
     assert not publisher.is_alive()
+    assert calls == [PATH]
     assert "2 log records were not published" in caplog.text
 
 

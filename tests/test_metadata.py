@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import ManualClock
 
+from conftest import ManualClock
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
 from smok_fast.extras import InMemoryMetadataDatabase
@@ -139,6 +139,25 @@ def test_of_several_writes_under_a_key_the_last_one_is_sent(
     device.metadata.try_update()
     assert admin.metadata("1") == {"name": "three"}
     assert admin.fault_hits(calls) == 1
+
+
+def test_a_write_during_the_sending_of_another_is_sent_next(
+    device: SMOKDevice, admin: Admin
+) -> None:
+    put = device.api.put
+
+    def write_meanwhile(path: str, **options: object) -> object:
+        device.metadata["name"] = "second"
+        return put(path, **options)
+
+    device.metadata["name"] = "first"
+    device.api.put = write_meanwhile
+    device.metadata.try_update()
+    device.api.put = put
+    assert admin.metadata("1") == {"name": "first"}
+    assert device.metadata["name"] == "second"
+    device.metadata.try_update()
+    assert admin.metadata("1") == {"name": "second"}
 
 
 def test_a_newer_write_of_somebody_else_wins(device: SMOKDevice, admin: Admin) -> None:

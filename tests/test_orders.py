@@ -434,6 +434,18 @@ class TestReadingSections:
             orders_from_list({"type": "read"})  # type: ignore[arg-type]
 
 
+@given(st.integers(0, 1000), st.integers(-(2**70), 2**70))
+def test_integers_of_any_length_are_rounded_as_python_rounds_them(bits: int, high: int) -> None:
+    number = (high << bits) + (1 << bits >> 1) + (bits % 3 - 1)
+    try:
+        expected = float(number)
+    except OverflowError:
+        expected = None
+    read = orders_from_list([{"type": "write", "path": "d1", "value": number}])
+    values = [float(order.value) for order in read if isinstance(order, WriteOrder)]
+    assert values == ([] if expected is None else [expected])
+
+
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -686,15 +698,6 @@ class TestSectionAsFuture:
         section = Section()
         for name, value in vars(Future()).items():
             assert type(getattr(section, name)) is type(value)
-
-    def test_a_future_of_an_unknown_make_is_made_by_its_constructor(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(orders, "_FUTURE_IS_KNOWN", False)
-        section = Section([wait()])
-        assert vars(section).keys() >= vars(Future()).keys()
-        section.mark_as_done()
-        assert section.result(0) is None
 
 
 class TestMerging:

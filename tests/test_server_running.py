@@ -18,6 +18,9 @@ from smok_fast.exceptions import ResponseError
 from smok_fast.server import LocalServer, Store
 from smok_fast.testing import Admin, Sample
 
+#: A PostgreSQL database that the tests may write to, such as postgresql+psycopg://user@host/name.
+POSTGRESQL = os.environ.get("SMOK_TEST_POSTGRESQL")
+
 FOREGROUND = """
 import sys
 from smok_fast.server import run
@@ -104,6 +107,16 @@ def test_a_file_keeps_everything_over_a_restart(tmp_path, device_certificate):
         assert everything(server.admin, device.device_id) == before
 
 
+@pytest.mark.skipif(not POSTGRESQL, reason="SMOK_TEST_POSTGRESQL names no database to test with")
+def test_postgresql_keeps_everything_over_a_restart(device_certificate):
+    with LocalServer(POSTGRESQL) as server, new_device(server, device_certificate) as device:
+        fill(server, device)
+        before = everything(server.admin, device.device_id)
+    assert all(before)
+    with LocalServer(POSTGRESQL) as server:
+        assert everything(server.admin, device.device_id) == before
+
+
 def test_a_stopped_server_starts_again_on_its_port_with_what_it_held_in_memory(
     device_certificate,
 ):
@@ -156,6 +169,8 @@ def test_a_killed_server_gives_no_answers_and_has_stored_all_or_nothing_of_each(
 
 def test_stopping_and_killing_twice_is_fine():
     server = LocalServer()
+    with pytest.raises(RuntimeError, match="no port before its first start"):
+        assert server.url
     server.stop()
     server.kill()
     server.start()

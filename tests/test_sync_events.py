@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import ManualClock
 
+from conftest import ManualClock
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
 from smok_fast.predicate import Color, Event
@@ -161,6 +161,24 @@ def test_an_event_that_the_server_knows_needs_no_uuid_in_the_answer(
     admin.fault(PATH, body="[{}]")
     task.run()
     assert device.evt_database.get_events_to_sync() is None
+
+
+def test_an_event_that_is_rejected_again_after_it_was_taken_is_told_again(
+    device: SMOKDevice,
+    task: EventsTask,
+    admin: Admin,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    event = open_event(device)
+    admin.fault(PATH, status=400)
+    task.run()
+    clock.advance(REJECTED_FOR)
+    task.run()
+    device.close_event(event, 200)
+    admin.fault(PATH, status=400)
+    task.run()
+    assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("answer", ["{}", "null", "5"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import ManualClock
 
+from conftest import ManualClock
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
 from smok_fast.extras import InMemoryMacroDatabase

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import ManualClock
 
+from conftest import ManualClock
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
 from smok_fast.extras import InMemoryEventDatabase, InMemoryPredicateDatabase
@@ -306,8 +306,9 @@ def test_a_malformed_window_of_silence_does_not_cost_the_predicate(
     )
     admin.fault(
         PATH,
-        body='[{"predicate_id": "p1", "online": true, "statistic": "watching", "configuration": null,'
-        f'"verbose_name": "x", "group": "B", "silencing": [{bad}, {good}, 5]}}]',
+        body='[{"predicate_id": "p1", "online": true, "statistic": "watching",'
+        '"configuration": null, "verbose_name": "x", "group": "B",'
+        f'"silencing": [{bad}, {good}, 5]}}]',
     )
     sync.run()
     assert watching(device).silencing == [DisabledTime(Time(1, 0, 0), Time(1, 1, 0))]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import ManualClock
 
+from conftest import ManualClock
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
 from smok_fast.sensor import SensorWriteEvent

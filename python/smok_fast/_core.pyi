@@ -20,375 +20,267 @@ from smok_fast.pathpoint.orders import AdviseLevel
 from smok_fast.threads.executor import Execution
 
 __all__ = [
+    "ArchiveSchedule",
+    "Buffer",
     "DecodingError",
     "EncodingError",
     "Expression",
     "MessageOrder",
     "MiniJSONError",
+    "ModbusBlock",
     "ModbusClient",
+    "ModbusPlanner",
     "ModbusQuery",
     "ModbusRequest",
     "ModbusServer",
     "Order",
+    "OrderQueue",
+    "OrderRunner",
+    "PathpointCore",
     "ReadOrder",
+    "RegisterName",
+    "SampleIterator",
     "SysctlOrder",
     "WaitOrder",
     "WriteOrder",
     "decode_sections",
     "dumps",
     "loads",
-    "modbus_plan",
+    "record_result",
+    "record_results",
 ]
 
-"""The native core of smok_fast. Use the modules of smok_fast instead of this one."""
-
-from collections.abc import Iterable, Sequence
-from typing import final
-
-__all__ = [
-    "ModbusClient",
-    "ModbusQuery",
-    "ModbusRequest",
-    "ModbusServer",
-    "modbus_plan",
-]
-
-# MODBUS: see smok_fast.modbus
+# Buffer, queue, schedule
 
 @final
-class ModbusRequest:
-    """A request to one unit, within the limits of the MODBUS specification.
-
-    :param unit: unit identifier, 0 to 255
-    :param function: function code: 1 to 6, 15 or 16
-    :param address: first address, 0 to 65535
-    :param argument: how many to read (functions 1 to 4), the value (5, 6) or the values (15, 16) to
-        write; coils are written by their truth, registers are 0 to 65535
-    :raises ValueError: no such request exists
-    """
-
-    def __new__(
-        cls, unit: int, function: int, address: int, argument: int | Iterable[int]
-    ) -> ModbusRequest: ...
-    @property
-    def unit(self) -> int:
-        """Unit identifier."""
-    @property
-    def function(self) -> int:
-        """Function code."""
-    @property
-    def address(self) -> int:
-        """First address."""
-    @property
-    def count(self) -> int:
-        """How many elements it reads or writes."""
-    @property
-    def values(self) -> list[int]:
-        """What it writes; bools for coils, nothing for reads."""
-
-@final
-class ModbusClient:
-    """The client's side of a MODBUS TCP connection, without its socket. It belongs to one
+class Buffer:
+    """Samples from their recording until the server has them. Every method may be called by any
     thread.
+
+    :param capacity: how many samples are kept at most; with 0, only the latest value of each
+        pathpoint is
     """
 
-    def __new__(cls) -> ModbusClient: ...
-    def begin(self, request: ModbusRequest) -> bytes:
-        """Open a request, giving up the one that is open.
+    def __new__(cls, capacity: int = ...) -> Buffer: ...
+    def record(self, name: str, timestamp: float, reading: ValueOrExcept) -> bool:
+        """Record a sample of a pathpoint.
 
-        :return: the frame to send
+        :param name: the pathpoint's name
+        :param timestamp: milliseconds since the epoch
+        :param reading: a value, or an OperationFailedError
+        :return: False if the timestamp is not above that of the latest sample: then nothing was
+            recorded
+        :raises ValueError: the name declares no type, or the value is none that the pathpoint can
+            hold
         """
-    def feed(self, data: bytes) -> list[int] | None:
-        """Take the next bytes from the server.
+    def latest(self, name: str) -> tuple[int, ValueOrExcept] | None:
+        """The latest sample of a pathpoint; None before the first."""
+    def counts(self, name: str) -> tuple[int, int]:
+        """How many samples of a pathpoint were recorded, and how many of them are done with."""
+    def range(
+        self, name: str, start: float | None = None, stop: float | None = None
+    ) -> SampleIterator:
+        """The samples of a pathpoint with start <= timestamp <= stop, in time order."""
+    def next_upload(self, max_bytes: int) -> tuple[bytes, int, int] | None:
+        """The next upload; the same one again while it is neither acknowledged nor rejected.
 
-        :return: None until the answer to the open request is complete; then what was read, bools
-            from tables of bits, and nothing for a write
-        :raises ExceptionResponseError: the server refused the request
-        :raises BadResponseError: the answer does not fit the request
-        :raises FrameError: this is not MODBUS TCP
+        :param max_bytes: about how long the body may be; one sample is sent in any case
+        :return: MiniJSON body, token, and number of samples; None if there is nothing to upload
+        :raises ValueError: a text is longer than MiniJSON can say
         """
-    def reset(self) -> None:
-        """Begin a new connection."""
-    @property
-    def is_between_frames(self) -> bool:
-        """Whether nothing is left over and nothing was wrong: if not, the connection is to be
-        closed.
+    def acknowledge(self, token: int) -> bool:
+        """Note that the server has the samples of an upload.
+
+        :return: False if that upload is not the one that is out
         """
-    @property
-    def stale(self) -> int:
-        """Frames that were ignored: their transaction identifier is not that of the open
-        request.
+    def refuse(self, token: int, rejected: bool = False) -> bool:
+        """Note that the server does not have the samples of an upload.
+
+        :param rejected: whether it refused the content, so that smaller uploads are to be tried;
+            otherwise the same one is tried again
+        :return: False if that upload is not the one that is out
         """
-    @property
-    def other_unit(self) -> int:
-        """Frames that were ignored: they are of another unit than the open request."""
+    def wait(self, timeout: float, for_data: bool = True) -> bool:
+        """Wait without the GIL until wake() or, with for_data, until there is something to upload.
+
+        :param timeout: seconds to wait at most
+        :param for_data: whether data ends the wait
+        :return: whether there is something to upload
+        """
+    def wake(self) -> None:
+        """End the present wait(), or else the next one."""
+    def statistics(self) -> dict[str, int]:
+        """The figures of the buffer: pathpoints, and samples recorded, acknowledged, pending, kept
+        and dropped.
+        """
 
 @final
-class ModbusServer:
-    """The server's side of a MODBUS TCP connection, without its socket. It belongs to one
-    thread.
-    """
+class SampleIterator:
+    """Samples of one pathpoint, fetched from the buffer in pieces."""
 
-    def __new__(cls) -> ModbusServer: ...
-    def feed(self, data: bytes) -> list[ModbusQuery]:
-        """Take the next bytes from the client and return the requests that they complete."""
-    @property
-    def error(self) -> str | None:
-        """What is wrong with the stream, if anything is: then nothing more comes out of it."""
+    def __iter__(self) -> SampleIterator: ...
+    def __next__(self) -> tuple[int, ValueOrExcept]: ...
 
 @final
-class ModbusQuery:
-    """A request that a server received, and the way to answer it."""
+class OrderQueue:
+    """What waits for the order executor. Every method may be called by any thread."""
 
-    @property
-    def unit(self) -> int:
-        """Unit identifier."""
-    @property
-    def function(self) -> int:
-        """Function code."""
-    @property
-    def request(self) -> ModbusRequest | None:
-        """The request, None if it is to be refused."""
-    @property
-    def refusal(self) -> int | None:
-        """The exception code with which it is to be refused, None if it is a request."""
-    def answer(self, values: Iterable[int]) -> bytes:
-        """The frame that answers the request.
+    def __new__(cls) -> OrderQueue: ...
+    def put(self, item: Section, joinable: bool, poll: bool = False) -> None:
+        """Put a section at the end of the queue.
 
-        :param values: what it reads; of no meaning for a write
-        :raises ValueError: it is to be refused, or the values are not those that it asks for
+        :param item: the section
+        :param joinable: whether it may be taken together with joinable neighbours
+        :param poll: whether it is a poll, to be taken only when nothing else waits
+        :raises RuntimeError: the queue is closed
         """
-    def refuse(self, code: int) -> bytes:
-        """The frame that refuses the request.
+    def take(self, timeout: float | None = None) -> list[Section]:
+        """Take the next sections, waiting for them without the GIL.
 
-        :param code: exception code
+        :param timeout: seconds to wait at most, None for ever
+        :return: the sections; none when the time ran out, after interrupt(), or when the queue is
+            closed and empty
         """
-
-def modbus_plan(
-    items: Sequence[tuple[int, int, int, int]],
-    max_gap: int,
-    cuts: Sequence[tuple[int, int, int]],
-) -> list[tuple[ModbusRequest, list[int]]]:
-    """Plan the reading of registers in as few requests as possible.
-
-    :param items: what to read: unit, function code, address, count
-    :param max_gap: how many unwanted registers may be read in a row to save a request
-    :param cuts: addresses which no request may read together with their predecessor: unit, function
-        code, address
-    :return: requests, each with the indices of its items in the order of their addresses
-    :raises ValueError: no request can read an item
-    """
-
-# MiniJSON: see smok_fast.minijson
-
-class MiniJSONError(ValueError):
-    """Base class of what goes wrong with MiniJSON."""
-
-class EncodingError(MiniJSONError):
-    """The object has no MiniJSON form; the message says why."""
-
-class DecodingError(MiniJSONError):
-    """The bytes cannot be decoded; the message says why and where."""
-
-def dumps(obj: object, /) -> bytes:
-    """Encode an object as MiniJSON, each value in its shortest form.
-
-    :param obj: see :mod:`smok_fast.minijson` for what can be encoded
-    :raises EncodingError: something in it cannot: its type, a text with a lone surrogate, an
-        integer of more than 255 bytes, or more than 128 containers inside each other, as in a list
-        that contains itself
-    """
-
-def loads(data: bytes | bytearray | memoryview, /) -> Any:
-    """Decode MiniJSON that is all of the data.
-
-    :param data: bytes, or anything with a buffer of unsigned bytes
-    :raises DecodingError: it is no MiniJSON, or nothing Python can hold: a list or an object as a
-        key, or more than 1024 keys that are integers beyond 64 bits
-    """
-
-# Orders: see smok_fast.pathpoint.orders
-
-class Order:
-    """Base class of all orders."""
-
-    def __new__(cls) -> Order: ...
+    def interrupt(self) -> None:
+        """End the present take(), or else the next one."""
+    def close(self) -> None:
+        """Refuse further sections and wake everyone who waits."""
+    def __len__(self) -> int: ...
 
 @final
-class ReadOrder(Order):
-    """An order to read a pathpoint.
+class ArchiveSchedule:
+    """Which pathpoints are to be read when. Every method may be called by any thread."""
 
-    :param pathpoint: its name
-    :param advise: how hard to try: 3 times for ADVISE, 20 times for FORCE
-    :raises ValueError: there is no such advise level
-    """
+    def __new__(cls) -> ArchiveSchedule: ...
+    def replace(self, entries: list[tuple[PathpointCore, float]]) -> None:
+        """Replace the whole list; what stays with the same interval keeps its rhythm.
 
-    def __new__(cls, pathpoint: str, advise: AdviseLevel) -> ReadOrder: ...
-    @classmethod
-    def from_json(cls, dct: Mapping[str, Any]) -> ReadOrder:
-        """Build it from what the server sends.
-
-        :raises KeyError: a field is missing
-        :raises ValueError: a field makes no sense
+        :param entries: pathpoints with their intervals in seconds
+        :raises InstanceNotReady: a pathpoint is attached to no device
         """
-
-    def fail(self) -> bool:
-        """Count a try that failed.
-
-        :return: whether to try again
+    def due(self) -> list[str]:
+        """The names of the pathpoints that are due now. Each is due again only when its read has
+        ended.
         """
+    def wait(self, timeout: float) -> None:
+        """Wait without the GIL until something is due, the list changes, or close().
 
+        :param timeout: seconds to wait at most
+        """
+    def close(self) -> None:
+        """End the present wait and every later one."""
     @property
-    def pathpoint(self) -> str:
-        """The name of the pathpoint to read."""
+    def overruns(self) -> int:
+        """How many polls were left out because the one before had not ended."""
+    def __len__(self) -> int: ...
 
-    @property
-    def advise(self) -> AdviseLevel:
-        """How hard to try."""
+# Pathpoints and their execution
 
+@disjoint_base
+class PathpointCore:
+    """The native part of a pathpoint. Every method may be called by any thread."""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def _identify(self, name: str) -> None:
+        """Set the name, once.
+
+        :raises ValueError: the name declares no type
+        """
+    def _attach(
+        self,
+        buffer: Buffer,
+        store: BasePathpointDatabase | None,
+        can_read: bool,
+        set_new_value: bool,
+    ) -> None:
+        """Attach the pathpoint to a device's buffer, once.
+
+        :param buffer: the device's buffer
+        :param store: a database that gets the samples instead, or None
+        :param can_read: whether the class replaces can_read
+        :param set_new_value: whether the class replaces set_new_value
+        :raises RuntimeError: it is attached already
+        """
+    def _remember(self, timestamp: float, object: ValueOrExcept) -> None:
+        """Take over what a store remembers from before: a sample that is not recorded again."""
+    def _end_poll(self) -> None:
+        """Note that a read ended without giving a value."""
     @property
-    def repeat_count(self) -> int:
-        """How many tries are left."""
+    def name(self) -> str: ...
+    @property
+    def current_timestamp(self) -> int | None: ...
+    @property
+    def current_value(self) -> ValueOrExcept | None: ...
+    @property
+    def last_read(self) -> float:
+        """When the last sample came, in seconds of time.monotonic(); 0 before the first."""
+    callable_on_change: Callable[[Any], None] | None
+    read_no_often_than: float | None
+    read_group: ReadGroup | None
+    def can_read(self) -> bool:
+        """Whether the pathpoint may be read now. Called by OrderExecutorThread before each read.
+
+        :return: whether read_no_often_than seconds have passed since the last value
+        """
+    def get(self) -> tuple[int, PathpointValueType]:
+        """The latest value. May be called by any thread.
+
+        :return: (milliseconds since the epoch, value)
+        :raises NotReadedError: it has not been read yet
+        :raises OperationFailedError: the last read failed
+        :raises InstanceNotReady: it is attached to no device
+        """
+    def set_new_value(self, *args: Any) -> None:
+        """Record a value that came by itself, not from a read. May be called by any thread.
+
+        ``set_new_value(timestamp, value)`` or ``set_new_value(OperationFailedError(...))``. A
+        timestamp that is not above the current one is ignored with a UserWarning; a value that the
+        pathpoint cannot hold is logged, and is a failure with reason TYPE.
+
+        :param timestamp: milliseconds since the epoch
+        :param value: the value, or an OperationFailedError
+        :raises InstanceNotReady: it is attached to no device
+        """
 
 @final
-class WriteOrder(Order):
-    """An order to write a value to a pathpoint.
+class OrderRunner:
+    """Runs the reads and writes of sections. Called by the order executor thread; stop by any."""
 
-    :param pathpoint: its name
-    :param value: what to write; kept as it is given, coerced when it is written
-    :param advise: how hard to try: once for ADVISE, 10 times for FORCE
-    :param stale_after: when it is too late for it, in seconds since the epoch; never by default
-    :raises ValueError: there is no such advise level
+    def __new__(cls) -> OrderRunner: ...
+    def stop(self) -> None:
+        """Make the present run() return after the order that it is at, and every later one at
+        once.
+        """
+    def run(
+        self,
+        orders: list[Order],
+        start: int,
+        pathpoints: dict[str, Pathpoint],
+        execution: Execution,
+    ) -> int:
+        """Run reads and writes until an order of another type, or the end.
+
+        :param orders: the orders of a section
+        :param start: index of the first one to run
+        :param pathpoints: the device's pathpoints by name
+        :param execution: who is told about everything but plain values
+        :return: index of the first order that was not run
+        """
+
+def record_result(pathpoint: PathpointCore, result: ReadResult) -> bool:
+    """Record the result of one read.
+
+    :param pathpoint: the pathpoint that was read
+    :param result: a value, an OperationFailedError, or None if it was not read
+    :return: whether it failed
     """
 
-    def __new__(
-        cls,
-        pathpoint: str,
-        value: float | str,
-        advise: AdviseLevel,
-        stale_after: float | None = None,
-    ) -> WriteOrder: ...
-    @classmethod
-    def from_json(cls, dct: Mapping[str, Any]) -> WriteOrder:
-        """Build it from what the server sends.
+def record_results(pathpoints: list[Pathpoint], results: Sequence[ReadResult]) -> list[int]:
+    """Record the results of a read group.
 
-        :raises KeyError: a field is missing
-        :raises ValueError: a field makes no sense
-        """
-
-    def fail(self) -> bool:
-        """Count a try that failed.
-
-        :return: whether to try again
-        """
-
-    def is_valid(self) -> bool:
-        """Whether it is not too late for it."""
-
-    @property
-    def pathpoint(self) -> str:
-        """The name of the pathpoint to write to."""
-
-    @property
-    def value(self) -> int | float | str:
-        """What to write."""
-
-    @property
-    def advise(self) -> AdviseLevel:
-        """How hard to try."""
-
-    @property
-    def stale_after(self) -> float | None:
-        """When it is too late for it, in seconds since the epoch; None for never."""
-
-    @property
-    def repeat_count(self) -> int:
-        """How many tries are left."""
-
-@final
-class MessageOrder(Order):
-    """An order to tell the server that a message arrived. It is tried 3 times.
-
-    :param uuid: the message's identifier
-    """
-
-    def __new__(cls, uuid: str) -> MessageOrder: ...
-    @classmethod
-    def from_json(cls, dct: Mapping[str, Any]) -> MessageOrder:
-        """Build it from what the server sends.
-
-        :raises KeyError: a field is missing
-        :raises ValueError: a field makes no sense
-        """
-
-    def fail(self) -> bool:
-        """Count a try that failed.
-
-        :return: whether to try again
-        """
-
-    @property
-    def uuid(self) -> str:
-        """The message's identifier."""
-
-    @property
-    def times_retry(self) -> int:
-        """How many tries are left."""
-
-@final
-class WaitOrder(Order):
-    """An order to wait. Of several in one section the longest counts.
-
-    :param period: how long, in seconds
-    :raises ValueError: it is negative, not a number, or longer than a clock can count (292 years)
-    """
-
-    def __new__(cls, period: float) -> WaitOrder: ...
-    @classmethod
-    def from_json(cls, dct: Mapping[str, Any]) -> WaitOrder:
-        """Build it from what the server sends.
-
-        :raises KeyError: a field is missing
-        :raises ValueError: a field makes no sense
-        """
-
-    @property
-    def period(self) -> float:
-        """How long to wait, in seconds."""
-
-@final
-class SysctlOrder(Order):
-    """An order that the device's program defines the meaning of.
-
-    :param op_type: what to do
-    :param op_args: what to do it with
-    """
-
-    def __new__(cls, op_type: str, op_args: str) -> SysctlOrder: ...
-    @classmethod
-    def from_json(cls, dct: Mapping[str, Any]) -> SysctlOrder:
-        """Build it from what the server sends.
-
-        :raises KeyError: a field is missing
-        :raises ValueError: a field makes no sense
-        """
-
-    @property
-    def op_type(self) -> str:
-        """What to do."""
-
-    @property
-    def op_args(self) -> str:
-        """What to do it with."""
-
-def decode_sections(body: bytes, minijson: bool) -> tuple[list[tuple[list[Order], int]], list[str]]:
-    """Decode a list of sections.
-
-    :param body: what the server sent
-    :param minijson: whether it is MiniJSON, not JSON
-    :return: for each section its orders and its disposition; and a line of text for each thing in
-        the body that made no sense and was left out
-    :raises DecodingError: the body is no list, or not in this format
+    :param pathpoints: the pathpoints that were read
+    :param results: for each, a value, an OperationFailedError, or None if it was not read
+    :return: indices of those that failed
     """
 
 # MiniJSON: see smok_fast.minijson
@@ -714,20 +606,92 @@ class ModbusQuery:
         :param code: exception code
         """
 
-def modbus_plan(
-    items: Sequence[tuple[int, int, int, int]],
-    max_gap: int,
-    cuts: Sequence[tuple[int, int, int]],
-) -> list[tuple[ModbusRequest, list[int]]]:
-    """Plan the reading of registers in as few requests as possible.
+@final
+class RegisterName:
+    """What the name of a MODBUS pathpoint says; see :mod:`smok_fast.modbus.names`.
 
-    :param items: what to read: unit, function code, address, count
-    :param max_gap: how many unwanted registers may be read in a row to save a request
-    :param cuts: addresses which no request may read together with their predecessor: unit, function
-        code, address
-    :return: requests, each with the indices of its items in the order of their addresses
-    :raises ValueError: no request can read an item
+    :param name: name of the pathpoint, as ``W1r4002``
+    :raises ValueError: it is not the name of a register; the message says why
     """
+
+    def __new__(cls, name: str) -> RegisterName: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    @property
+    def type(self) -> str:
+        """The type letter: B, W, w, f or d."""
+    @property
+    def unit(self) -> int:
+        """Unit identifier."""
+    @property
+    def table(self) -> int:
+        """The table, as a :class:`smok_fast.modbus.Table` says it."""
+    @property
+    def address(self) -> int:
+        """First address, counted from 0."""
+    @property
+    def count(self) -> int:
+        """How many registers or bits hold the value."""
+    @property
+    def is_writable(self) -> bool:
+        """Whether MODBUS has functions that write the table."""
+    def decode(self, values: Iterable[int]) -> int | float:
+        """The value that these registers or bits hold.
+
+        :param values: as many as :attr:`count` says
+        :raises ValueError: they are not, or they are a float that is NaN or infinite, which no
+            pathpoint can be
+        """
+    def encode(self, value: object) -> list[int]:
+        """The registers or bits that hold a value.
+
+        :param value: a value of the type
+        :raises ValueError: the type cannot hold it
+        """
+    def read_request(self) -> ModbusRequest:
+        """The request that reads it."""
+    def write_request(self, value: object) -> ModbusRequest:
+        """The request that writes a value: function 5 for a coil, 6 for one register, 16 for
+        several.
+
+        :param value: a value of the type
+        :raises ValueError: the type cannot hold it, or the table can only be read
+        """
+
+@final
+class ModbusPlanner:
+    """Plans the reading of registers in as few requests as possible. It belongs to one thread.
+
+    :param max_gap: how many unwanted registers may be read in a row to save a request
+    """
+
+    def __new__(cls, max_gap: int) -> ModbusPlanner: ...
+    def plan(self, registers: list[RegisterName]) -> list[ModbusBlock]:
+        """The blocks that read these registers."""
+    def cut_before(self, block: ModbusBlock) -> None:
+        """Never again read the beginning of this block together with what lies before it."""
+    def cut_around(self, block: ModbusBlock) -> None:
+        """Never again read this block together with anything else."""
+
+@final
+class ModbusBlock:
+    """What one request of a plan reads."""
+
+    @property
+    def request(self) -> ModbusRequest:
+        """The request that reads it."""
+    @property
+    def indices(self) -> list[int]:
+        """Which registers it reads: their indices in the list that was planned."""
+    def decode(self, values: list[int]) -> list[int | float | None]:
+        """The values of its registers, in the order of :attr:`indices`; None for a float that is
+        NaN or infinite.
+
+        :param values: what the request has read
+        """
+    def halves(self) -> tuple[ModbusBlock, ModbusBlock] | None:
+        """Two blocks that read the same; None if it cannot be divided."""
 
 # Reparse expressions: see smok_fast.sensor.reparse
 
@@ -760,9 +724,7 @@ class Expression:
         ],
     ) -> tuple[
         memoryview[int],
-        memoryview[int]
-        | memoryview[float]
-        | list[int | float | str | bool | OperationFailedError],
+        memoryview[int] | memoryview[float] | list[int | float | str | bool | OperationFailedError],
     ]: ...
     def explain(self) -> str: ...
     def __reduce__(self) -> tuple[type[Self], tuple[str]]: ...

@@ -31,7 +31,9 @@ def _show_version(is_wanted: bool) -> None:
 
 
 @app.callback(
-    epilog="To start, in an empty directory:\n\n"
+    epilog="To see everything work together:\n\n"
+    "[bold]smok-fast demo[/]\n\n"
+    "To start a device of your own, in an empty directory:\n\n"
     "[bold]smok-fast cert new --device-id boiler-1 --out certs[/]\n\n"
     "[bold]smok-fast server --port 8080[/]\n\n"
     "and, in another terminal, your device with certs/device.crt and certs/device.key:\n\n"

@@ -72,9 +72,11 @@ class Gateway(SMOKDevice):
         self, name: str, storage_level: StorageLevel = StorageLevel.TREND
     ) -> Pathpoint:
         """A register, by its name."""
-        pathpoint = ModbusPathpoint.provide(self, name, storage_level, client=self.modbus)
-        pathpoint.callable_on_change = self._note
-        return pathpoint
+        try:
+            # Once it is made it may be read: what it reports must be noted from the start.
+            return ModbusPathpoint(self, name, storage_level, self._note, client=self.modbus)
+        except ValueError as error:
+            raise KeyError(name) from error
 
     def _note(self, pathpoint: Pathpoint) -> None:
         try:

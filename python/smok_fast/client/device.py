@@ -63,7 +63,7 @@ from smok_fast.sensor import Sensor, SensorWriteEvent, fqtsify
 from smok_fast.sync.archives import ArchivesTask
 from smok_fast.sync.baobs import BAOBsTask
 from smok_fast.sync.base import SyncTask
-from smok_fast.sync.data import DataTask
+from smok_fast.sync.data import CheckpointTask, DataTask
 from smok_fast.sync.events import EventsTask
 from smok_fast.sync.macros import MacroExecutionTask, MacroReportsTask, MacrosTask
 from smok_fast.sync.metadata import MetadataTask
@@ -244,37 +244,36 @@ class SMOKDevice:
             self.baob_database.check_consistency()
             self.sensor_database.on_register(self)
             self.metadata = PlainMetadata(self)
+
+            self._messages = MessagesTask(self)
+            self._orders = OrdersTask(self, interval=orders_interval)
+            self._pathpoints = PathpointsTask(self)
+            self._sensors = SensorsTask(self, interval=sensors_interval)
+            self._predicates = PredicatesTask(self, interval=predicates_interval)
+            self._baobs = BAOBsTask(self, interval=baobs_interval)
+            self._events = EventsTask(self)
+            self._metadata_sync = MetadataTask(self)
+            self._sensor_writes = SensorWritesTask(self)
+            self._restore_predicates()
+
+            archives = None if dont_do_archives else ArchivesTask(self, interval=archives_interval)
+            macros = None if dont_do_macros else MacrosTask(self, interval=macros_interval)
+            tasks = self._conversations(archives, macros, upload_linger)
+            self.log_publisher = LogPublisherThread(self)
+            self.executor: OrderExecutorThread | None = None
+            self.getter: CommunicatorThread | None = None
+            self.arch_and_macros: ArchivingAndMacroThread | None = None
+            if tasks:
+                self.executor = OrderExecutorThread(self)
+                self.getter = CommunicatorThread(self, tasks, self._buffer, upload_linger)
+            if archives or macros:
+                execution = MacroExecutionTask(self) if macros else None
+                self.arch_and_macros = ArchivingAndMacroThread(self, execution)
+            if not delayed_boot:
+                self._boot(startup_delay or 0.0)
         except BaseException:
             self._credentials.close()
             raise
-
-        self._messages = MessagesTask(self)
-        self._orders = OrdersTask(self, interval=orders_interval)
-        self._pathpoints = PathpointsTask(self)
-        self._sensors = SensorsTask(self, interval=sensors_interval)
-        self._predicates = PredicatesTask(self, interval=predicates_interval)
-        self._baobs = BAOBsTask(self, interval=baobs_interval)
-        self._events = EventsTask(self)
-        self._metadata_sync = MetadataTask(self)
-        self._sensor_writes = SensorWritesTask(self)
-        self._restore_predicates()
-
-        archives = None if dont_do_archives else ArchivesTask(self, interval=archives_interval)
-        macros = None if dont_do_macros else MacrosTask(self, interval=macros_interval)
-        tasks = self._conversations(archives, macros, upload_linger)
-        self.log_publisher = LogPublisherThread(self)
-        self.executor: OrderExecutorThread | None = None
-        self.getter: CommunicatorThread | None = None
-        self.arch_and_macros: ArchivingAndMacroThread | None = None
-        if tasks:
-            self.executor = OrderExecutorThread(self)
-            self.getter = CommunicatorThread(self, tasks, self._buffer, upload_linger)
-        if archives or macros:
-            execution = MacroExecutionTask(self) if macros else None
-            self.arch_and_macros = ArchivingAndMacroThread(self, execution)
-        self._startup_delay = startup_delay or 0.0
-        if not delayed_boot:
-            self._boot()
 
     def _conversations(
         self, archives: ArchivesTask | None, macros: MacrosTask | None, linger: float
@@ -299,14 +298,15 @@ class SMOKDevice:
             tasks += [self._baobs]
         if not self.dont_sync_sensor_writes and not self.dont_do_pathpoints:
             tasks += [self._sensor_writes]
-        return [self._messages, *tasks, self._metadata_sync] if tasks else []
+        if not tasks:
+            return []
+        return [self._messages, *tasks, self._metadata_sync, CheckpointTask(self)]
 
     # --- Life
     # --------------------------------------------------------------------------------------
 
-    def _boot(self) -> None:
-        if self._startup_delay:
-            time.sleep(self._startup_delay)
+    def _boot(self, delay: float = 0.0) -> None:
+        time.sleep(delay)
         self.set_archives(self.arch_database.get_archiving_instructions())
         for thread in self._threads():
             thread.start()
@@ -328,8 +328,8 @@ class SMOKDevice:
         self._boot()
 
     def close(self) -> None:
-        """Stop the threads and clean up; samples that wait are uploaded if the server answers at
-        once.
+        """Stop the threads and clean up. Samples that wait are uploaded, unless the link is down;
+        the server gets 3 seconds for that.
 
         Takes 10 seconds at most, whatever hangs. What is still to be executed is cancelled, and who
         waits for it gets an UnavailableError. No-op if called more than once.
@@ -344,8 +344,13 @@ class SMOKDevice:
         recording = [thread for thread in (self.executor, self.arch_and_macros) if thread]
         talking = [thread for thread in (self.getter, self.log_publisher) if thread]
         self._stop(recording, started + STOP_WITHIN)
+        while sections := self._order_queue.take(0):
+            for section in sections:
+                section.cancel()
         if self.executor is not None:
             self.executor.abandon()
+        if self.getter is threading.current_thread():
+            self.getter.flush()
         self._stop(talking, started + CUT_AFTER)
         self.api.close()
         self._stop(talking, started + CLOSE_WITHIN)
@@ -468,6 +473,7 @@ class SMOKDevice:
         :param path: its name
         :param storage_level: how long its values are to be kept, if it is made now
         :raises KeyError: there is no such pathpoint
+        :raises TypeError: :meth:`provide_unknown_pathpoint` returned something else
         :raises RuntimeError: the device is closed
         """
         self._check_open()
@@ -477,6 +483,8 @@ class SMOKDevice:
         if path.startswith("r"):
             return self._make_reparse_pathpoint(path, storage_level)
         provided = self.provide_unknown_pathpoint(path, storage_level)
+        if not isinstance(provided, Pathpoint):
+            raise TypeError(f"asked for pathpoint {path}, got {provided!r:.200}")
         if provided.name != path:
             raise KeyError(f"asked for pathpoint {path}, got {provided.name}")
         self.register_pathpoint(provided)
@@ -526,6 +534,8 @@ class SMOKDevice:
             pass
         except OperationFailedError as error:
             pathpoint._remember(error.timestamp, error)
+        except Exception:
+            logger.exception("the pathpoint database cannot tell the value of %s", pathpoint.name)
 
     def set_archives(self, instructions: Mapping[float, Sequence[str]]) -> None:
         """Replace the list of archived pathpoints until the server sends its own.

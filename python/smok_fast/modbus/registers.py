@@ -49,21 +49,21 @@ class RegisterModel:
         """The value under the name of a pathpoint.
 
         :raises KeyError: its registers are not defined
-        :raises ValueError: this is not the name of a register
+        :raises ValueError: this is not the name of a register, or they hold a float that is no
+            number
         """
         register = parse_name(name)
-        return register.decode(
-            self.read(register.unit, register.table, register.address, register.count)
-        )
+        table = Table(register.table)
+        return register.decode(self.read(register.unit, table, register.address, register.count))
 
     def __setitem__(self, name: str, value: RegisterValue) -> None:
         """Define the value under the name of a pathpoint; this does not call ``on_write``.
 
-        :raises ValueError: this is not the name of a register
-        :raises OperationFailedError: the type cannot hold the value
+        :raises ValueError: this is not the name of a register, or the type cannot hold the value
         """
         register = parse_name(name)
-        self.define(register.unit, register.table, register.address, register.encode(value))
+        table = Table(register.table)
+        self.define(register.unit, table, register.address, register.encode(value))
 
     def define(self, unit: int, table: Table, address: int, values: Iterable[int]) -> None:
         """Set consecutive elements of a table, which exist from now on; this does not call

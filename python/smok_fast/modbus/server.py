@@ -133,7 +133,7 @@ class _Service:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._wake.send(b"\0")
+        self._wake.close()  # which makes the other end readable
         if threading.current_thread() is not self._thread:
             self._thread.join(STOP_TIMEOUT)
 
@@ -147,8 +147,8 @@ class _Service:
         for client in [*self._clients]:
             self._drop(client)
         self._selector.close()
-        for used in (self._listener, self._wake, self._woken):
-            used.close()
+        self._listener.close()
+        self._woken.close()
 
     def _accept(self) -> None:
         try:

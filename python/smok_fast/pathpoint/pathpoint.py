@@ -47,7 +47,7 @@ class Pathpoint(PathpointCore):
     :ivar current_timestamp: when the latest value was read, in milliseconds since the epoch; None
         before the first
     :ivar current_value: the latest value, or the OperationFailedError instance that stands for it
-    :ivar last_read: when a value last came, on the monotonic clock in seconds; 0 before the first
+    :ivar last_read: when a value last came, in seconds of ``time.monotonic()``; 0 before the first
     :ivar device: the device, None while there is none
     """
 
@@ -65,6 +65,8 @@ class Pathpoint(PathpointCore):
         read_group: ReadGroup | None = None,
     ) -> None:
         if isinstance(device, str):
+            if not isinstance(storage_level, StorageLevel):
+                raise TypeError("without a device, give what follows the storage level by name")
             if isinstance(name, StorageLevel):
                 storage_level = name
             device, name = None, device

@@ -122,6 +122,17 @@ def change_callback_failed(pathpoint: Pathpoint, error: BaseException) -> None:
     )
 
 
+def set_new_value_raised(pathpoint: Pathpoint, error: BaseException) -> None:
+    """A ``set_new_value`` of the user's class did not take what was read."""
+    _report(
+        (pathpoint.name, "set_new_value", _place(error)),
+        error,
+        "set_new_value of %s raised %r: what was read is lost",
+        pathpoint.name,
+        error,
+    )
+
+
 def store_failed(pathpoint: Pathpoint, error: BaseException) -> None:
     """The user's pathpoint database did not take a sample."""
     _report(

@@ -38,8 +38,8 @@ class Store:
 
     :param database: path of an SQLite file (made when missing), a URL such as
         ``postgresql+psycopg://user@host/name``, or None for a database in memory
-    :raises ValueError: the database cannot be used: it is of another kind, cannot be reached, or was
-        made by another version of this server
+    :raises ValueError: the database cannot be used: it is of another kind, cannot be reached, or
+        was made by another version of this server
     """
 
     def __init__(self, database: str | os.PathLike[str] | None = None) -> None:

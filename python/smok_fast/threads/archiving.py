@@ -54,16 +54,17 @@ class ArchivingAndMacroThread(TerminableThread):
         :param instructions: names of pathpoints by interval in seconds; of several intervals for
             one pathpoint the shortest counts
         """
+        wanted = dict(instructions)
+        if wanted == self._instructions and len(self._schedule):
+            return
+        intervals: dict[Pathpoint, float] = {}
+        for interval, names in wanted.items():
+            for pathpoint in self._pathpoints(names):
+                known = intervals.get(pathpoint)
+                intervals[pathpoint] = interval if known is None else min(interval, known)
         with self._lock:
-            if dict(instructions) == self._instructions and len(self._schedule):
-                return
-            self._instructions = dict(instructions)
-            intervals: dict[Pathpoint, float] = {}
-            for interval, names in instructions.items():
-                for pathpoint in self._pathpoints(names):
-                    known = intervals.get(pathpoint)
-                    intervals[pathpoint] = interval if known is None else min(interval, known)
             self._schedule.replace(list(intervals.items()))
+            self._instructions = wanted
 
     def run(self) -> None:
         """The thread's loop."""

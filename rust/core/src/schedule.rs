@@ -183,11 +183,10 @@ impl<T> Entry<T> {
         let next = self
             .due
             .saturating_add((missed + 1).saturating_mul(self.interval));
-        if let Some(recorded) = self.series.recorded_at() {
+        if let Some(recorded) = self.series.unpolled_at() {
             let again = recorded.saturating_add(self.interval);
-            // The pathpoint's own last poll ended a little after it was due, so a little of the
-            // interval always remains: only more than a quarter of it means that the sample came
-            // from elsewhere.
+            // For a quarter of the interval or less it is not worth leaving the rhythm in which
+            // pathpoints are read together.
             if again.saturating_sub(now) > self.interval / 4 {
                 self.due = again;
                 return Verdict::Fresh;
@@ -302,6 +301,15 @@ mod tests {
         assert!(bench.due(1_000).is_empty());
         assert!(bench.due(1_800).is_empty());
         assert_eq!(bench.due(1_900), ["W1"]);
+    }
+
+    #[test]
+    fn a_poll_that_takes_long_does_not_put_the_next_one_off() {
+        let bench = Bench::new(&[("W1", 1_000)]);
+        for ms in [0, 1_000, 2_000] {
+            assert_eq!(bench.due(ms), ["W1"]);
+            bench.record("W1", ms + 400);
+        }
     }
 
     #[test]

@@ -67,6 +67,18 @@ pub fn store_sample<'py>(
     }
 }
 
+/// Gives what was read to a `set_new_value` of the user's.
+pub fn set_new_value<'py>(
+    pathpoint: &Bound<'py, PyAny>,
+    timestamp: i64,
+    reading: &Bound<'py, PyAny>,
+) {
+    let py = pathpoint.py();
+    if let Err(error) = pathpoint.call_method1(intern!(py, "set_new_value"), (timestamp, reading)) {
+        report(py, "set_new_value_raised", (pathpoint, error.value(py)));
+    }
+}
+
 /// Tells the user that a pathpoint has a new value.
 pub fn changed<'py>(pathpoint: &Bound<'py, PyAny>, callable: &Bound<'py, PyAny>) {
     if let Err(error) = callable.call1((pathpoint,)) {

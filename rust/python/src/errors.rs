@@ -43,19 +43,24 @@ fn failure_reason(py: Python<'_>, reason: Reason) -> PyResult<Bound<'_, PyAny>> 
     exception(py, &TYPE, "OperationFailedReason")?.call1((reason.code(),))
 }
 
-/// The reason that an `OperationFailedError` gives. `None` for any other object, and for a
-/// `NotReadedError`, which is nothing that a read may report.
+/// Whether this is an `OperationFailedError`.
+pub fn is_failure(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.is_instance(operation_failed_error(object.py())?.as_any())
+}
+
+/// The reason that an `OperationFailedError` gives. `None` for any other object, for one without an
+/// `OperationFailedReason`, and so for a `NotReadedError`, which is nothing that a read may report.
 pub fn reason_of(object: &Bound<'_, PyAny>) -> PyResult<Option<Reason>> {
     let py = object.py();
-    if !object.is_instance(operation_failed_error(py)?.as_any())? {
+    if !is_failure(object)? {
         return Ok(None);
     }
-    let reason = object.getattr(intern!(py, "reason"))?;
-    if reason.is_none() {
-        return Ok(None);
-    }
-    let code: String = reason.getattr(intern!(py, "value"))?.extract()?;
-    Ok(Reason::from_code(&code))
+    // Whatever else than an OperationFailedReason the user put there is no reason.
+    let code = object
+        .getattr(intern!(py, "reason"))
+        .and_then(|reason| reason.getattr(intern!(py, "value")))
+        .and_then(|code| code.extract::<String>());
+    Ok(code.ok().and_then(|code| Reason::from_code(&code)))
 }
 
 /// A `ReparseError` instance; its time is now if none is given.

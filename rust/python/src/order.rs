@@ -12,9 +12,9 @@ use smok_core::order::{
     AdviseLevel, Disposition, Format, Order as CoreOrder, OrderError, OrderType, Tries,
     decode_order, decode_sections as decode_body, is_valid, is_wait,
 };
-use smok_core::value::Value;
 
 use crate::minijson::{decoding_error, encode};
+use crate::value;
 
 /// Base class of all orders.
 #[pyclass(frozen, subclass, module = "smok_fast.pathpoint.orders")]
@@ -461,11 +461,7 @@ fn to_python<'py>(py: Python<'py>, order: CoreOrder<'_>) -> PyResult<Bound<'py, 
             advise,
             stale_after,
         } => {
-            let value = match value {
-                Value::Int(int) => int.into_pyobject(py)?.into_any(),
-                Value::Float(float) => float.into_pyobject(py)?.into_any(),
-                Value::Text(text) => PyString::new(py, &text).into_any(),
-            };
+            let value = value::to_python(py, &value)?;
             let order = WriteOrder::make(text(&path), value.unbind(), advise, stale_after);
             Bound::new(py, order)?.into_any()
         }

@@ -33,6 +33,8 @@ pub struct Series {
     shared: Arc<Shared>,
     /// Monotonic nanoseconds of the last sample, 0 before the first.
     recorded_at: AtomicU64,
+    /// The same of the last sample that came while no poll was outstanding.
+    unpolled_at: AtomicU64,
     /// A poll was asked for and has not ended.
     poll_outstanding: AtomicBool,
     pub(super) data: Mutex<Data>,
@@ -57,6 +59,7 @@ impl Series {
             kind,
             shared,
             recorded_at: AtomicU64::new(0),
+            unpolled_at: AtomicU64::new(0),
             poll_outstanding: AtomicBool::new(false),
             data: Mutex::default(),
         }
@@ -100,11 +103,7 @@ impl Series {
     /// the epoch.
     pub fn record_now(self: &Arc<Self>, moment: Moment, reading: Reading) -> i64 {
         let mut data = self.data.lock();
-        let earliest = data
-            .latest
-            .as_ref()
-            .map_or(i64::MIN, |latest| latest.timestamp.saturating_add(1));
-        let timestamp = moment.wall.max(earliest);
+        let timestamp = data.stamp(moment);
         self.push(&mut data, Sample { timestamp, reading });
         drop(data);
         self.read_finished(moment.monotonic);
@@ -112,10 +111,23 @@ impl Series {
         timestamp
     }
 
+    /// The stamp that [`Series::record_now`] would give.
+    #[must_use]
+    pub fn stamp(&self, moment: Moment) -> i64 {
+        self.data.lock().stamp(moment)
+    }
+
     /// Sets the latest sample without recording anything: what a store of the user's own remembers
-    /// from before.
+    /// from before. No-op if a newer one is known.
     pub fn remember(&self, sample: Sample) {
-        self.data.lock().latest = Some(sample);
+        let mut data = self.data.lock();
+        if data
+            .latest
+            .as_ref()
+            .is_none_or(|latest| latest.timestamp < sample.timestamp)
+        {
+            data.latest = Some(sample);
+        }
     }
 
     /// The latest sample.
@@ -154,6 +166,13 @@ impl Series {
         Some(self.recorded_at.load(Ordering::Relaxed)).filter(|&at| at > 0)
     }
 
+    /// Monotonic nanoseconds of the last sample that came from elsewhere than a poll; `None` before
+    /// the first.
+    #[must_use]
+    pub fn unpolled_at(&self) -> Option<u64> {
+        Some(self.unpolled_at.load(Ordering::Relaxed)).filter(|&at| at > 0)
+    }
+
     /// Notes that a poll was asked for. False if the one before has not ended.
     pub fn begin_poll(&self) -> bool {
         !self.poll_outstanding.swap(true, Ordering::AcqRel)
@@ -165,8 +184,11 @@ impl Series {
     }
 
     fn read_finished(&self, monotonic: u64) {
-        self.recorded_at.store(monotonic.max(1), Ordering::Relaxed);
-        self.end_poll();
+        let monotonic = monotonic.max(1);
+        self.recorded_at.store(monotonic, Ordering::Relaxed);
+        if !self.poll_outstanding.swap(false, Ordering::AcqRel) {
+            self.unpolled_at.store(monotonic, Ordering::Relaxed);
+        }
     }
 
     fn push(self: &Arc<Self>, data: &mut Data, sample: Sample) {
@@ -182,6 +204,15 @@ impl Series {
 }
 
 impl Data {
+    /// The time of a sample taken at this moment: above that of the latest one.
+    fn stamp(&self, moment: Moment) -> i64 {
+        let earliest = self
+            .latest
+            .as_ref()
+            .map_or(i64::MIN, |latest| latest.timestamp.saturating_add(1));
+        moment.wall.max(earliest)
+    }
+
     /// The samples that the server has not acknowledged, and the number of the first of them.
     pub(super) fn pending(&self) -> (u64, impl Iterator<Item = &Sample>) {
         let from = self.acknowledged.max(self.first);

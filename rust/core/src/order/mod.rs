@@ -251,7 +251,8 @@ fn advise(field: &Scalar<'_>) -> Result<AdviseLevel, OrderError> {
 
 fn value(field: &Scalar<'_>) -> Result<Value, OrderError> {
     match field {
-        Scalar::Bool(bool) => Ok(Value::Int((*bool).into())),
+        Scalar::False => Ok(Value::Int(0)),
+        Scalar::True => Ok(Value::Int(1)),
         Scalar::Int(int) => Ok(Value::Int(*int)),
         Scalar::Float(float) if float.is_finite() => Ok(Value::Float(*float)),
         Scalar::Text(text) => Ok(Value::Text(text.as_ref().into())),
@@ -347,4 +348,76 @@ pub fn decode_order(
 ) -> Result<Result<Order<'_>, OrderError>, minijson::DeserializeError> {
     let Lone(fields) = minijson::from_slice(data)?;
     Ok(fields.and_then(|mut fields| fields.take_order_of(order_type)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(body: &str) -> Decoded<'_> {
+        decode_sections(body.as_bytes(), Format::Json).unwrap()
+    }
+
+    #[test]
+    fn the_texts_of_orders_are_borrowed_from_the_body() {
+        let decoded = json(r#"[{"orders": [{"path": "W1", "type": "read", "advise": 1}]}]"#);
+        let [section] = &decoded.sections[..] else {
+            panic!("{decoded:?}")
+        };
+        assert_eq!(section.disposition, Disposition::Joinable);
+        assert!(matches!(
+            section.orders[..],
+            [Order::Read {
+                path: Cow::Borrowed("W1"),
+                advise: AdviseLevel::Force
+            }]
+        ));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_of_and_left_out() {
+        let decoded = json(r#"[{"orders": [{"type": "wait", "time": 1}, {}, [[]]]}, 5]"#);
+        assert_eq!(decoded.sections.len(), 1);
+        assert_eq!(decoded.sections[0].orders, [Order::Wait { seconds: 1.0 }]);
+        assert_eq!(
+            decoded.problems,
+            [
+                "order 1 of section 0 skipped: no type",
+                "order 2 of section 0 skipped: not an object",
+                "section 1 skipped: not an object",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_body_is_a_list_in_its_format() {
+        let decode = |body, format| decode_sections(body, format).unwrap_err();
+        assert!(matches!(
+            decode(b"{}", Format::Json),
+            DecodingError::NotAList
+        ));
+        assert!(matches!(
+            decode(b"\x50", Format::MiniJson),
+            DecodingError::NotAList
+        ));
+        assert!(matches!(decode(b"[", Format::Json), DecodingError::Json(_)));
+        assert!(matches!(
+            decode(b"\"\xff\"", Format::Json),
+            DecodingError::NotUtf8(_)
+        ));
+        assert!(matches!(
+            decode(b"\x41", Format::MiniJson),
+            DecodingError::MiniJson(_)
+        ));
+    }
+
+    #[test]
+    fn a_failed_try_is_counted_until_none_is_left() {
+        let tries = AdviseLevel::Advise.read_tries();
+        assert_eq!(
+            [tries.fail(), tries.fail(), tries.fail(), tries.fail()],
+            [true, true, false, false]
+        );
+        assert_eq!(tries.left(), 0);
+    }
 }

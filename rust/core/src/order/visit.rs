@@ -20,7 +20,8 @@ const MAX_PROBLEMS: usize = 100;
 pub enum Scalar<'a> {
     #[default]
     Null,
-    Bool(bool),
+    False,
+    True,
     Int(i64),
     /// A float, or an integer beyond 64 bits as the nearest one.
     Float(f64),
@@ -80,7 +81,7 @@ impl<'de, T: Take<'de>> Visitor<'de> for Any<T> {
     }
 
     fn visit_bool<E>(self, bool: bool) -> Result<T::Value, E> {
-        Ok(self.0.scalar(Scalar::Bool(bool)))
+        Ok(self.0.scalar(if bool { Scalar::True } else { Scalar::False }))
     }
 
     fn visit_i64<E>(self, int: i64) -> Result<T::Value, E> {
