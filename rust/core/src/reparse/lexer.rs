@@ -132,11 +132,14 @@ impl<'t> Lexer<'t> {
         let start = self.at;
         let word = self.skip(|letter| letter.is_ascii_alphanumeric() || letter == '_');
         if matches!(self.peek(), Some('\'' | '"')) {
-            return match word {
-                "u" | "U" => self.literal(false),
-                "r" | "R" => self.literal(true),
-                _ => Err((not_here(&format!("{word}'…'")), start)),
-            };
+            match word.to_ascii_lowercase().as_str() {
+                "u" => return self.literal(false),
+                "r" => return self.literal(true),
+                "b" | "f" | "br" | "rb" | "fr" | "rf" => {
+                    return Err((not_here(&format!("{word}'…'")), start));
+                }
+                _ => {}
+            }
         }
         if let Some(keyword) = KEYWORDS.iter().find(|keyword| **keyword == word) {
             return Ok(Token::Symbol(keyword));
