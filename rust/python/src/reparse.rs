@@ -116,8 +116,8 @@ impl Expression {
         columns: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let columns: Vec<Samples> = columns
-            .iter()
-            .map(|(timestamps, values)| Samples::read(timestamps, values))
+            .into_iter()
+            .map(|(timestamps, values)| Samples::read(&timestamps, &values))
             .collect::<PyResult<_>>()?;
         let series = py
             .detach(|| {
