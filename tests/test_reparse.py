@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import pickle
 import random
@@ -13,9 +14,9 @@ from array import array
 from pathlib import Path
 
 import pytest
-from reparse_oracle import KTY81, PT100
 
 import smok_fast
+from reparse_oracle import KTY81, PT100
 from smok_fast.exceptions import OperationFailedError, OperationFailedReason, SMOKClientError
 from smok_fast.sensor.reparse import (
     Expression,
@@ -39,7 +40,7 @@ def test_an_expression_shows_its_text_and_can_be_pickled() -> None:
     expression = Expression("{W1} + 'a'")
     assert expression.text == "{W1} + 'a'"
     assert repr(expression) == "Expression(\"{W1} + 'a'\")"
-    assert pickle.loads(pickle.dumps(expression)).text == expression.text  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(expression)).text == expression.text
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_values_have_to_be_numbers_or_texts_and_as_many_as_variables() -> None:
 
 def test_errors_survive_pickling() -> None:
     error = ReparseError("division by zero", OperationFailedReason.INVALID, 12)
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(error))
     assert (again.message, again.reason, again.timestamp) == (
         "division by zero",
         OperationFailedReason.INVALID,
@@ -185,7 +186,7 @@ def test_errors_survive_pickling() -> None:
     )
     with pytest.raises(ReparseSyntaxError) as caught:
         Expression("1+")
-    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    copy = pickle.loads(pickle.dumps(caught.value))
     assert (copy.message, copy.position, copy.caret) == (
         caught.value.message,
         caught.value.position,
@@ -206,7 +207,7 @@ def test_a_sensor_curve_gives_its_points_and_straight_lines_between_them(
     points = [(t, ohm * scale) for t, ohm in curve.items() if function != "kty81" or ohm < 3276]
     for celsius, ohms in points:
         assert expression(ohms) == pytest.approx(celsius, abs=1e-9)
-    for (low, low_ohms), (high, high_ohms) in zip(points, points[1:], strict=False):
+    for (low, low_ohms), (high, high_ohms) in itertools.pairwise(points):
         for share in (0.001, 0.25, 0.5, 0.999):
             between = expression(low_ohms + share * (high_ohms - low_ohms))
             assert between == pytest.approx(low + share * (high - low), abs=1e-9)
@@ -281,12 +282,14 @@ def test_the_other_functions_mean_what_their_table_says() -> None:
         (
             "'{W1}'",
             1,
-            "a brace inside a text, where it would hold a pathpoint; '\\x7b' and '\\x7d' write braces",
+            "a brace inside a text, where it would hold a pathpoint; "
+            "'\\x7b' and '\\x7d' write braces",
         ),
         (
             "010",
             0,
-            "leading zeros in decimal integer literals are not permitted; use an 0o prefix for octal integers",
+            "leading zeros in decimal integer literals are not permitted; "
+            "use an 0o prefix for octal integers",
         ),
         ("1__0", 2, "invalid decimal literal"),
         ("2j", 1, "a complex number is not part of the expression language"),

@@ -12,8 +12,8 @@ import sys
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from reparse_oracle import FUNCTIONS, MAX_TEXT, Failed, TooLarge, Value, expected, in_language
 
+from reparse_oracle import FUNCTIONS, MAX_TEXT, Failed, TooLarge, Value, expected, in_language
 from smok_fast.sensor.reparse import Expression, ReparseError, ReparseSyntaxError
 
 EXAMPLES = int(os.environ.get("SMOK_FAST_EXAMPLES", "5000"))
@@ -90,9 +90,10 @@ OPERATORS = ARITHMETIC + BITS + LOGIC + ORDER + MEMBERSHIP
 Strategy = st.SearchStrategy[str]
 
 
-def joined(
-    *parts: Strategy | str, space: Strategy = st.sampled_from([" ", " ", "", "\t"])
-) -> Strategy:
+SPACE = st.sampled_from([" ", " ", "", "\t"])
+
+
+def joined(*parts: Strategy | str, space: Strategy = SPACE) -> Strategy:
     """Parts with spaces between them, where CPython's tokens allow to leave them out."""
     texts = [st.just(part) if isinstance(part, str) else part for part in parts]
     return st.tuples(st.tuples(*texts), space).map(lambda drawn: drawn[1].join(drawn[0]))
@@ -283,7 +284,7 @@ def test_exactly_pythons_expressions_without_the_refused_parts_are_accepted(
         try:
             check(text, variables)
         except ReparseSyntaxError as error:
-            assert error.message == "the integer does not fit 128 bits"  # noqa: PT017 - or accepted
+            assert error.message == "the integer does not fit 128 bits"
     else:
         with pytest.raises(ReparseSyntaxError):
             Expression(text)
