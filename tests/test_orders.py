@@ -121,7 +121,7 @@ class TestOrders:
 
     def test_orders_are_equal_only_to_themselves(self) -> None:
         order = ReadOrder("W1", AdviseLevel.ADVISE)
-        assert order == order  # that is the point
+        assert order == order  # noqa: PLR0124  # that is the point
         assert order != ReadOrder("W1", AdviseLevel.ADVISE)
         assert len({order, ReadOrder("W1", AdviseLevel.ADVISE)}) == 2
         assert isinstance(order, Order)
@@ -766,6 +766,6 @@ class TestMerging:
     def test_two_thousand_sections_merged_one_into_the_next_all_complete(self) -> None:
         sections = [Section() for _ in range(2_000)]
         for inner, outer in itertools.pairwise(sections):
-            outer += inner  # which leaves outer the object that it was
+            outer += inner  # noqa: PLW2901  # which leaves outer the object that it was
         sections[-1].mark_as_done()
         assert all(section.done() for section in sections)

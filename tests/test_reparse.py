@@ -40,7 +40,7 @@ def test_an_expression_shows_its_text_and_can_be_pickled() -> None:
     expression = Expression("{W1} + 'a'")
     assert expression.text == "{W1} + 'a'"
     assert repr(expression) == "Expression(\"{W1} + 'a'\")"
-    assert pickle.loads(pickle.dumps(expression)).text == expression.text
+    assert pickle.loads(pickle.dumps(expression)).text == expression.text  # noqa: S301 - our own
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_values_have_to_be_numbers_or_texts_and_as_many_as_variables() -> None:
 
 def test_errors_survive_pickling() -> None:
     error = ReparseError("division by zero", OperationFailedReason.INVALID, 12)
-    again = pickle.loads(pickle.dumps(error))
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert (again.message, again.reason, again.timestamp) == (
         "division by zero",
         OperationFailedReason.INVALID,
@@ -186,7 +186,7 @@ def test_errors_survive_pickling() -> None:
     )
     with pytest.raises(ReparseSyntaxError) as caught:
         Expression("1+")
-    copy = pickle.loads(pickle.dumps(caught.value))
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
     assert (copy.message, copy.position, copy.caret) == (
         caught.value.message,
         caught.value.position,

@@ -50,9 +50,9 @@ def pp(sd: MyDevice) -> Scripted:
 
 def test_the_sample_runs_as_it_is_printed() -> None:
     class MyModbusRegister(Pathpoint):
-        def on_read(advise: AdviseLevel) -> Future: ...
+        def on_read(advise: AdviseLevel) -> Future: ...  # noqa: N805 - as it is printed
 
-        def on_write(value: PathpointValueType, advise: AdviseLevel) -> Future: ...
+        def on_write(value: PathpointValueType, advise: AdviseLevel) -> Future: ...  # noqa: N805
 
     sd = MyDevice()
     pp = MyModbusRegister("W1", StorageLevel.TREND)

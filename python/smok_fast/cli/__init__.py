@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line, and end the program with its exit status."""
     try:
-        from smok_fast.cli.app import app
+        from smok_fast.cli.app import app  # noqa: PLC0415 (needs what may not be installed)
     except ModuleNotFoundError as e:
         missing = (e.name or "").partition(".")[0]
         if missing not in ("rich", "typer"):

@@ -102,8 +102,8 @@ def demo(
     then holds exactly the samples that were read.
     """
     try:
-        from smok_fast.server import LocalServer
-        from smok_fast.testing import Admin
+        from smok_fast.server import LocalServer  # noqa: PLC0415 (needs what may not be installed)
+        from smok_fast.testing import Admin  # noqa: PLC0415
     except ImportError as error:
         fail(error)
     with contextlib.ExitStack() as stack:

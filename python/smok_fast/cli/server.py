@@ -91,7 +91,7 @@ def serve(
     [bold]smok-fast server --certificate certs/server.crt --key certs/server.key[/]
     """
     try:
-        from smok_fast.server import run
+        from smok_fast.server import run  # noqa: PLC0415 (needs the extra that may be missing)
     except ImportError as e:
         fail(e)
     handler = RichHandler(console=error_console, show_path=False, log_time_format="%X")
