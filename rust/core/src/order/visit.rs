@@ -1,7 +1,7 @@
 //! The serde visitors that take a body apart, whatever it is made of.
 //!
-//! A visitor here never refuses what it is given: something of another shape than expected is skipped and told of. Only
-//! bytes that are not in their format at all are errors.
+//! A visitor here never refuses what it is given: something of another shape than expected is
+//! skipped and told of. Only bytes that are not in their format at all are errors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -81,7 +81,9 @@ impl<'de, T: Take<'de>> Visitor<'de> for Any<T> {
     }
 
     fn visit_bool<E>(self, bool: bool) -> Result<T::Value, E> {
-        Ok(self.0.scalar(if bool { Scalar::True } else { Scalar::False }))
+        Ok(self
+            .0
+            .scalar(if bool { Scalar::True } else { Scalar::False }))
     }
 
     fn visit_i64<E>(self, int: i64) -> Result<T::Value, E> {
@@ -199,19 +201,24 @@ impl<'de> Take<'de> for AsSection<'_> {
                 _ => drop(entries.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(orders.ok_or(OrderError::Wrong("orders", "a list")).map(|orders| {
-            let disposition = match disposition {
-                Scalar::Null | Scalar::Int(0) => Disposition::Joinable,
-                Scalar::Int(1) => Disposition::CannotJoin,
-                _ => {
-                    problems.add(|| {
-                        format!("section {index} taken for one that cannot be joined: disposition is not 0 or 1")
-                    });
-                    Disposition::CannotJoin
+        Ok(orders
+            .ok_or(OrderError::Wrong("orders", "a list"))
+            .map(|orders| {
+                let disposition = match disposition {
+                    Scalar::Null | Scalar::Int(0) => Disposition::Joinable,
+                    Scalar::Int(1) => Disposition::CannotJoin,
+                    _ => {
+                        problems.add(|| {
+                            format!("section {index} is not joined: disposition is not 0 or 1")
+                        });
+                        Disposition::CannotJoin
+                    }
+                };
+                Section {
+                    orders,
+                    disposition,
                 }
-            };
-            Section { orders, disposition }
-        }))
+            }))
     }
 }
 
@@ -312,7 +319,8 @@ fn fill<'de, A: MapAccess<'de>>(fields: &mut Fields<'de>, mut entries: A) -> Res
     Ok(())
 }
 
-/// Problems, told one by one up to a number, so that a body full of them costs no more memory than another.
+/// Problems, told one by one up to a number, so that a body full of them costs no more memory than
+/// another.
 #[derive(Default)]
 struct Problems {
     lines: Vec<String>,
