@@ -29,7 +29,16 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest smok_fast._core
 
-bench: $(READY)
+# The reference client in an environment of its own: its minijson builds with an old Cython only.
+BENCH_READY := .bench-venv/.ready
+$(BENCH_READY):
+	$(PYTHON) -m venv .bench-venv
+	.bench-venv/bin/python -m pip install --quiet --disable-pip-version-check 'cython<3' 'setuptools<81' wheel
+	.bench-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation 'minijson==3.1.1'
+	.bench-venv/bin/python -m pip install --quiet --disable-pip-version-check 'smok==0.21'
+	touch $@
+
+bench: $(READY) $(BENCH_READY)
 	$(BIN)/python benches/run.py
 
 wheels:

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import hashlib
 import importlib.metadata
+import logging
 import os
 import re
 import shutil
@@ -35,7 +36,26 @@ from smok_fast.client.certificate import Credentials, create_development_certifi
 #: Longer than anything here takes, seconds; reached only when something hangs.
 LONG = 60
 
-COMMANDS = [[], ["server"], ["cert"], ["cert", "new"], ["cert", "server"], ["cert", "show"]]
+COMMANDS = [
+    [],
+    ["demo"],
+    ["server"],
+    ["cert"],
+    ["cert", "new"],
+    ["cert", "server"],
+    ["cert", "show"],
+]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what commands that run in this process do to logging, or other tests see more lines."""
+    loggers = [logging.getLogger(), logging.getLogger("smok_fast.server")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 def environment() -> dict[str, str]:
@@ -96,7 +116,7 @@ def test_help_teaches_and_fits_in_80_columns(command: list[str]) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
     assert f"Usage: {' '.join(['smok-fast', *command])} " in result.stdout
-    if command != ["cert"]:
+    if command not in (["cert"], ["demo"]):
         example = rf"^ (For example|To start)[^:]*:\s+{' '.join(['smok-fast', *command])} "
         assert re.search(example, result.stdout, re.MULTILINE)
     for known in COMMANDS:
@@ -275,25 +295,29 @@ def server(cwd: Path, *options: str) -> Iterator[str]:
 
     :return: its URL
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "smok_fast", "server", "--port", "0", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env=environment(),
-    )
-    try:
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        found = re.fullmatch(r"SMOK server at (\S+)\n", first)
-        assert found is not None, first
-        yield found[1]
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=LONG)
-    finally:
-        process.kill()
-        process.communicate()
+    with (cwd / "errors").open("w+") as errors_file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "smok_fast", "server", "--port", "0", *options],
+            stdout=subprocess.PIPE,
+            stderr=errors_file,
+            text=True,
+            cwd=cwd,
+            env=environment(),
+        )
+        with process:
+            try:
+                assert process.stdout is not None
+                first = process.stdout.readline()
+                found = re.fullmatch(r"SMOK server at (\S+)\n", first)
+                assert found is not None, first
+                yield found[1]
+                process.send_signal(signal.SIGINT)
+                output = process.stdout.read()
+                process.wait(LONG)
+            finally:
+                process.kill()
+        errors_file.seek(0)
+        errors = errors_file.read()
     assert process.returncode == 0, errors
     assert f"SMOK_BASE_URL={found[1]}" in output
     assert output.endswith("Stopped.\n")
@@ -340,6 +364,11 @@ def test_a_server_that_cannot_run_is_refused_with_the_reason(tmp_path: Path) -> 
     options = ("--certificate", tmp_path / "server.crt", "--key", device.key)
     assert refusal("server", *options).startswith("TLS refuses the certificate, its key or the CA:")
     assert "nosuch" in refusal("server", "--database", "nosuch://database")
+    missing = tmp_path / "missing" / "smok.db"
+    assert refusal("server", "--database", missing) == (
+        f"cannot use the database sqlite:///{missing}: unable to open database file"
+    )
+    assert "file is not a database" in refusal("server", "--database", device.ca_key)
     assert "missing.crt" in run("server", "--certificate", "missing.crt", status=2)
     assert "--port" in run("server", "--port", 70000, status=2)
 

@@ -346,8 +346,8 @@ def test_a_queue_that_is_full_fails_further_requests_at_once():
         waiting = [client.submit_read(1, Table.COILS, 0) for _ in range(MOST_QUEUED)]
         with pytest.raises(QueueFullError):
             client.submit_write(1, Table.COILS, 0, True).result(PATIENCE)
-        gate.opened.set()
         client.close()
+        gate.opened.set()
     assert all(isinstance(future.exception(PATIENCE), ClientClosedError) for future in waiting)
 
 

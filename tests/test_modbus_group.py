@@ -186,19 +186,6 @@ def test_a_write_goes_between_the_requests_of_a_group():
     assert order == [(1, 3), (9, 6), (2, 3)]
 
 
-def test_a_pathpoint_without_a_register_is_refused():
-    class Other:
-        pass
-
-    with TcpClient("127.0.0.1", 1) as client:
-        try:
-            client.on_read_group([Other()], AdviseLevel.ADVISE)
-        except TypeError as error:
-            assert "has no register" in str(error)
-        else:
-            raise AssertionError("it was taken")
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     st.sets(st.integers(0, 60), min_size=1),

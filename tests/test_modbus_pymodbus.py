@@ -162,4 +162,4 @@ def test_the_client_of_pymodbus_reads_and_writes_our_server():
         (17, Table.HOLDING_REGISTERS, 4, [1, 2, 3]),
     ]
     assert registers["W17r2"] == 40000
-    assert registers["B17f1"] is True
+    assert registers["B17f1"] == 1

@@ -3,6 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, final
 
+from typing_extensions import Buffer as SupportsBuffer
+from typing_extensions import disjoint_base
+
+from smok_fast.exceptions import OperationFailedError
 from smok_fast.extras import BasePathpointDatabase
 from smok_fast.pathpoint import (
     Pathpoint,
@@ -18,11 +22,15 @@ from smok_fast.threads.executor import Execution
 __all__ = [
     "ArchiveSchedule",
     "Buffer",
+    "Computation",
     "DecodingError",
     "EncodingError",
+    "Expression",
     "MessageOrder",
     "MiniJSONError",
+    "ModbusBlock",
     "ModbusClient",
+    "ModbusPlanner",
     "ModbusQuery",
     "ModbusRequest",
     "ModbusServer",
@@ -31,6 +39,7 @@ __all__ = [
     "OrderRunner",
     "PathpointCore",
     "ReadOrder",
+    "RegisterName",
     "SampleIterator",
     "SysctlOrder",
     "WaitOrder",
@@ -38,7 +47,6 @@ __all__ = [
     "decode_sections",
     "dumps",
     "loads",
-    "modbus_plan",
     "record_result",
     "record_results",
 ]
@@ -54,7 +62,7 @@ class Buffer:
         pathpoint is
     """
 
-    def __new__(cls, capacity: int = 1000000) -> Buffer: ...
+    def __new__(cls, capacity: int = ...) -> Buffer: ...
     def record(self, name: str, timestamp: float, reading: ValueOrExcept) -> bool:
         """Record a sample of a pathpoint.
 
@@ -169,6 +177,7 @@ class ArchiveSchedule:
 
 # Pathpoints and their execution
 
+@disjoint_base
 class PathpointCore:
     """The native part of a pathpoint. Every method may be called by any thread."""
 
@@ -205,7 +214,7 @@ class PathpointCore:
     def current_value(self) -> ValueOrExcept | None: ...
     @property
     def last_read(self) -> float:
-        """Monotonic seconds of the last sample, 0 before the first."""
+        """When the last sample came, in seconds of time.monotonic(); 0 before the first."""
     callable_on_change: Callable[[Any], None] | None
     read_no_often_than: float | None
     read_group: ReadGroup | None
@@ -267,9 +276,7 @@ def record_result(pathpoint: PathpointCore, result: ReadResult) -> bool:
     :return: whether it failed
     """
 
-def record_results(
-    pathpoints: list[Pathpoint], results: Sequence[ReadResult]
-) -> list[int]:
+def record_results(pathpoints: list[Pathpoint], results: Sequence[ReadResult]) -> list[int]:
     """Record the results of a read group.
 
     :param pathpoints: the pathpoints that were read
@@ -600,17 +607,150 @@ class ModbusQuery:
         :param code: exception code
         """
 
-def modbus_plan(
-    items: Sequence[tuple[int, int, int, int]],
-    max_gap: int,
-    cuts: Sequence[tuple[int, int, int]],
-) -> list[tuple[ModbusRequest, list[int]]]:
-    """Plan the reading of registers in as few requests as possible.
+@final
+class RegisterName:
+    """What the name of a MODBUS pathpoint says; see :mod:`smok_fast.modbus.names`.
 
-    :param items: what to read: unit, function code, address, count
-    :param max_gap: how many unwanted registers may be read in a row to save a request
-    :param cuts: addresses which no request may read together with their predecessor: unit, function
-        code, address
-    :return: requests, each with the indices of its items in the order of their addresses
-    :raises ValueError: no request can read an item
+    :param name: name of the pathpoint, as ``W1r4002``
+    :raises ValueError: it is not the name of a register; the message says why
     """
+
+    def __new__(cls, name: str) -> RegisterName: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    @property
+    def type(self) -> str:
+        """The type letter: B, W, w, f or d."""
+    @property
+    def unit(self) -> int:
+        """Unit identifier."""
+    @property
+    def table(self) -> int:
+        """The table, as a :class:`smok_fast.modbus.Table` says it."""
+    @property
+    def address(self) -> int:
+        """First address, counted from 0."""
+    @property
+    def count(self) -> int:
+        """How many registers or bits hold the value."""
+    @property
+    def is_writable(self) -> bool:
+        """Whether MODBUS has functions that write the table."""
+    def decode(self, values: Iterable[int]) -> int | float:
+        """The value that these registers or bits hold.
+
+        :param values: as many as :attr:`count` says
+        :raises ValueError: they are not, or they are a float that is NaN or infinite, which no
+            pathpoint can be
+        """
+    def encode(self, value: object) -> list[int]:
+        """The registers or bits that hold a value.
+
+        :param value: a value of the type
+        :raises ValueError: the type cannot hold it
+        """
+    def read_request(self) -> ModbusRequest:
+        """The request that reads it."""
+    def write_request(self, value: object) -> ModbusRequest:
+        """The request that writes a value: function 5 for a coil, 6 for one register, 16 for
+        several.
+
+        :param value: a value of the type
+        :raises ValueError: the type cannot hold it, or the table can only be read
+        """
+
+@final
+class ModbusPlanner:
+    """Plans the reading of registers in as few requests as possible. It belongs to one thread.
+
+    :param max_gap: how many unwanted registers may be read in a row to save a request
+    """
+
+    def __new__(cls, max_gap: int) -> ModbusPlanner: ...
+    def plan(self, registers: list[RegisterName]) -> list[ModbusBlock]:
+        """The blocks that read these registers."""
+    def cut_before(self, block: ModbusBlock) -> None:
+        """Never again read the beginning of this block together with what lies before it."""
+    def cut_around(self, block: ModbusBlock) -> None:
+        """Never again read this block together with anything else."""
+
+@final
+class ModbusBlock:
+    """What one request of a plan reads."""
+
+    @property
+    def request(self) -> ModbusRequest:
+        """The request that reads it."""
+    @property
+    def indices(self) -> list[int]:
+        """Which registers it reads: their indices in the list that was planned."""
+    def decode(self, values: list[int]) -> list[int | float | None]:
+        """The values of its registers, in the order of :attr:`indices`; None for a float that is
+        NaN or infinite.
+
+        :param values: what the request has read
+        """
+    def halves(self) -> tuple[ModbusBlock, ModbusBlock] | None:
+        """Two blocks that read the same; None if it cannot be divided."""
+
+# Reparse expressions: see smok_fast.sensor.reparse
+
+@final
+class Computation:
+    """The present value of a reparse pathpoint: an expression over the latest values of others.
+
+    May be called by any thread.
+
+    :param expression: the expression
+    :param name: name of the reparse pathpoint, which declares the type of its values
+    :param pathpoints: the pathpoints of the expression's variables, in their order
+    :raises ValueError: the name declares no type, or there are too few or too many pathpoints
+    """
+
+    def __new__(
+        cls, expression: Expression, name: str, pathpoints: Sequence[Pathpoint]
+    ) -> Computation: ...
+    def compute(self) -> tuple[int, PathpointValueType]:
+        """Compute the value.
+
+        :return: the newest constituent's timestamp in milliseconds since the epoch (now if there
+            are none), and the value
+        :raises NotReadedError: a constituent has not been read yet
+        :raises OperationFailedError: a constituent's last read failed
+        :raises ReparseError: the expression has no value for these
+        """
+
+@final
+class Expression:
+    """A reparse expression, compiled.
+
+    The language is that of Python's expressions over int, float and str, and so are the results:
+    see :mod:`smok_fast.sensor.reparse`. Immutable; every method may be called by any thread.
+
+    :param text: the expression, without the ``r`` and the type letter of a pathpoint's name
+    :raises ReparseSyntaxError: the text is no expression of this language, is longer than 4096
+        bytes or nested too deeply
+    """
+
+    def __new__(cls, text: str) -> Self: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def variables(self) -> tuple[str, ...]: ...
+    def evaluate(self, values: Iterable[float | str], /) -> int | float | str | bool: ...
+    def __call__(self, *values: float | str) -> int | float | str | bool: ...
+    def evaluate_series(
+        self,
+        columns: Sequence[
+            tuple[
+                SupportsBuffer | Sequence[int],
+                SupportsBuffer | Sequence[float | str | OperationFailedError],
+            ]
+        ],
+    ) -> tuple[
+        memoryview[int],
+        memoryview[int] | memoryview[float] | list[int | float | str | bool | OperationFailedError],
+    ]: ...
+    def explain(self) -> str: ...
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]: ...

@@ -1,4 +1,6 @@
-"""The nouns of a SMOK device: environments, storage levels, and what the server says about the device."""
+"""The nouns of a SMOK device: environments, storage levels, and what the server says about the
+device.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ __all__ = [
     "NotReadedError",
     "OperationFailedError",
     "OperationFailedReason",
+    "ReparseError",
+    "ReparseSyntaxError",
     "ResponseError",
     "SMOKClientError",
     "UnavailableError",
@@ -25,7 +27,9 @@ class SMOKClientError(Exception):
 
 
 class InvalidCredentials(SMOKClientError):
-    """The device certificate or its private key cannot be used; the message says which file and why."""
+    """The device certificate or its private key cannot be used; the message says which file and
+    why.
+    """
 
 
 class InstanceNotReady(SMOKClientError):
@@ -70,7 +74,8 @@ class OperationFailedReason(enum.Enum):
 
 
 class OperationFailedError(SMOKClientError):
-    """A read or a write of a pathpoint failed. Raise it from ``on_read``/``on_write`` or from their Futures.
+    """A read or a write of a pathpoint failed. Raise it from ``on_read``/``on_write`` or from their
+    Futures.
 
     :param reason: why
     :param timestamp: when, in milliseconds since the epoch; now by default
@@ -99,3 +104,52 @@ class NotReadedError(OperationFailedError):
 
     def __init__(self, timestamp: float | None = None) -> None:
         super().__init__(None, timestamp)
+
+
+class ReparseError(OperationFailedError):
+    """A reparse expression has no value for what its pathpoints hold.
+
+    :param message: what is wrong, in CPython's words where CPython fails as well
+    :param reason: ``TYPE`` for a value of the wrong type, ``INVALID`` for a division by zero, a
+        domain error or an integer that is too large
+    :param timestamp: when, in milliseconds since the epoch; now by default
+    :ivar message: what is wrong
+    """
+
+    def __init__(
+        self,
+        message: str,
+        reason: OperationFailedReason = OperationFailedReason.INVALID,
+        timestamp: float | None = None,
+    ) -> None:
+        super().__init__(reason, timestamp)
+        self.args = (message, reason, self.timestamp)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ReparseSyntaxError(SMOKClientError, ValueError):
+    """A text is no reparse expression.
+
+    :param message: what is wrong
+    :param text: the text
+    :param position: how many of its characters come before what is wrong
+    :param caret: two lines to print: the text, or the part of it that matters, and below it a
+        caret at the position
+    :ivar message: what is wrong
+    :ivar text: the text
+    :ivar position: how many of its characters come before what is wrong
+    :ivar caret: two lines to print
+    """
+
+    def __init__(self, message: str, text: str = "", position: int = 0, caret: str = "") -> None:
+        super().__init__(message, text, position, caret)
+        self.message = message
+        self.text = text
+        self.position = position
+        self.caret = caret
+
+    def __str__(self) -> str:
+        return f"{self.message} (column {self.position + 1})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import json
+import math
 import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
@@ -61,7 +62,6 @@ class Macro:
 
         :raises KeyError: a field is missing
         :raises TypeError: a field has the wrong type
-        :raises ValueError: a timestamp is no time
         """
         commands: dict[str, PathpointValueType] = {}
         for command in dct["commands"]:
@@ -70,7 +70,7 @@ class Macro:
                 raise TypeError(f"malformed command: {command!r}")
             commands[path] = value
         occurrences = [
-            _whole(occurrence["timestamp"])
+            _seconds(occurrence["timestamp"])
             for occurrence in dct["occurrences"]
             if not occurrence["completed"]
         ]
@@ -105,9 +105,7 @@ class Macro:
                     for path, value in self.commands.items()
                 ]
             )
-            section.add_done_callback(
-                functools.partial(_report, device, self.macro_id, int(timestamp))
-            )
+            section.add_done_callback(functools.partial(_report, device, self.macro_id, timestamp))
             try:
                 device.execute(section)
             except BaseException:
@@ -145,12 +143,13 @@ class Macro:
             raise ValueError("these bytes are no macro") from error
 
 
-def _report(device: SMOKDevice, macro_id: str, timestamp: int, section: Future[Any]) -> None:
+def _report(device: SMOKDevice, macro_id: str, timestamp: float, section: Future[Any]) -> None:
     if not section.cancelled():
         device.macros_database.notify_macro_executed(macro_id, timestamp)
 
 
-def _whole(timestamp: float) -> int:
-    if not isinstance(timestamp, (int, float)):
+def _seconds(timestamp: object) -> float:
+    """A time, as an integer if it is whole: that is how the server writes it."""
+    if not isinstance(timestamp, (int, float)) or not math.isfinite(timestamp):
         raise TypeError(f"malformed timestamp: {timestamp!r}")
-    return int(timestamp)
+    return int(timestamp) if timestamp == int(timestamp) else timestamp

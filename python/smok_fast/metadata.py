@@ -91,7 +91,6 @@ class PlainDataUpdater:
                     raise
                 self._rejections.add(update, error)
             else:
-                self._rejections.discard(update)
                 self._forget(update)
                 answered = True
         return answered

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from smok_fast import __version__
-from smok_fast.cli import cert, demo, server
+from smok_fast.cli import cert, demo, evaluate, server
 from smok_fast.cli.console import console
 
 __all__ = ["app"]
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("server")(server.serve)
+app.command("eval")(evaluate.evaluate)
 app.add_typer(cert.app, name="cert")
 
 
@@ -31,7 +32,9 @@ def _show_version(is_wanted: bool) -> None:
 
 
 @app.callback(
-    epilog="To start, in an empty directory:\n\n"
+    epilog="To see everything work together:\n\n"
+    "[bold]smok-fast demo[/]\n\n"
+    "To start a device of your own, in an empty directory:\n\n"
     "[bold]smok-fast cert new --device-id boiler-1 --out certs[/]\n\n"
     "[bold]smok-fast server --port 8080[/]\n\n"
     "and, in another terminal, your device with certs/device.crt and certs/device.key:\n\n"

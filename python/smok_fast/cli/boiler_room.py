@@ -1,7 +1,9 @@
-"""A simulated boiler room, served as MODBUS registers: two boilers, four heating circuits, hot water.
+"""A simulated boiler room, served as MODBUS registers: two boilers, four heating circuits, hot
+water.
 
-What is behind it is simple heat flow (each temperature approaches what drives it, exponentially), enough for set-points
-and pumps to have visible consequences. Temperatures are in tenths of a degree, as in most controllers.
+What is behind it is simple heat flow (each temperature approaches what drives it, exponentially),
+enough for set-points and pumps to have visible consequences. Temperatures are in tenths of a
+degree, as in most controllers.
 """
 
 from __future__ import annotations

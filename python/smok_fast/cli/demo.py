@@ -1,8 +1,8 @@
 """``smok-fast demo``: a gateway from end to end, on this machine.
 
-A simulated boiler room behind a MODBUS TCP server, a device that archives its registers, and a local SMOK server that
-takes the samples and gives the orders. The check at the end compares what the server holds with what was read, as the
-pathpoints themselves told while it ran.
+A simulated boiler room behind a MODBUS TCP server, a device that archives its registers, and a
+local SMOK server that takes the samples and gives the orders. The check at the end compares what
+the server holds with what was read, as the pathpoints themselves told while it ran.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ DEVICE_ID = "demo-gateway"
 
 #: What the table shows; there are more than fit a terminal.
 SHOWN = [
-    "w1r10", "w1r11", "W1r13", "f1l200", "w1r100", "W1r103", "B1f101", "w1r1100", "w1r1102", "W1r1103",
-    "B1f1100", "W1r1104", "w1r1200", "w1r1202",
+    "w1r10", "w1r11", "W1r13", "f1l200", "w1r100", "W1r103", "B1f101", "w1r1100", "w1r1102",
+    "W1r1103", "B1f1100", "W1r1104", "w1r1200", "w1r1202",
 ]  # fmt: skip
 
 #: What is ordered while the demonstration runs: after which share of its time, which writes.
@@ -66,17 +66,17 @@ class Gateway(SMOKDevice):
         self.modbus = modbus
         self.database = InMemoryPathpointDatabase()
         self.readings: dict[str, list[Reading]] = defaultdict(list)
-        super().__init__(
-            cert, key, "demo", pp_database=self.database, url=url, upload_linger=0.5
-        )
+        super().__init__(cert, key, "demo", pp_database=self.database, url=url, upload_linger=0.5)
 
     def provide_unknown_pathpoint(
         self, name: str, storage_level: StorageLevel = StorageLevel.TREND
     ) -> Pathpoint:
         """A register, by its name."""
-        pathpoint = ModbusPathpoint.provide(self, name, storage_level, client=self.modbus)
-        pathpoint.callable_on_change = self._note
-        return pathpoint
+        try:
+            # Once it is made it may be read: what it reports must be noted from the start.
+            return ModbusPathpoint(self, name, storage_level, self._note, client=self.modbus)
+        except ValueError as error:
+            raise KeyError(name) from error
 
     def _note(self, pathpoint: Pathpoint) -> None:
         try:

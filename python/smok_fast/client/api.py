@@ -20,14 +20,12 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import socket
 import ssl
 import sys
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -40,6 +38,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
 
 from smok_fast import __version__, minijson
+from smok_fast._backoff import Backoff
 from smok_fast.basics import Environment
 from smok_fast.client.certificate import Credentials, ca_cert_files, load_certificate
 from smok_fast.exceptions import NO_LINK, InvalidCredentials, ResponseError, UnavailableError
@@ -80,58 +79,6 @@ def base_url(argument: str | None, environ: Mapping[str, str], environment: Envi
     if not good or parts.query or parts.fragment:
         raise ValueError(f"base URL {url!r}: it should look like https://host or http://host:port")
     return url
-
-
-class Backoff:
-    """How long to wait before the next try: after each failure about twice as long, at random.
-
-    The pause is drawn from the upper half of an interval that doubles ("equal jitter"), so that
-    devices that lost the same server at once do not come back at once. For use by one thread.
-
-    :param first: length of the first interval, seconds
-    :param longest: length of the longest interval, seconds
-    :param clock: a monotonic clock, seconds
-    :param uniform: gives random numbers from 0 to 1
-    """
-
-    def __init__(
-        self,
-        first: float = 1.0,
-        longest: float = 60.0,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        uniform: Callable[[], float] = random.random,
-    ) -> None:
-        self._first = first
-        self._longest = longest
-        self._clock = clock
-        self._uniform = uniform
-        self._interval = first
-        self._not_before: float | None = None
-
-    def failed(self) -> float:
-        """Note a failure.
-
-        :return: how long to wait from now, seconds
-        """
-        pause = self._interval * (1 + self._uniform()) / 2
-        self._interval = min(self._interval * 2, self._longest)
-        self._not_before = self._clock() + pause
-        return pause
-
-    def success(self) -> None:
-        """Note a success: the next failure waits as the first one does."""
-        self._interval = self._first
-        self._not_before = None
-
-    def ready(self, now: float | None = None) -> bool:
-        """Whether the pause is over.
-
-        :param now: what the clock says
-        """
-        if self._not_before is None:
-            return True
-        return (self._clock() if now is None else now) >= self._not_before
 
 
 # --- Connections that another thread can cut ------------------------------------------------------

@@ -1,11 +1,13 @@
 """SMOKDevice: what a user subclasses and runs.
 
-It owns the databases, the connection to the server and the threads, and hands requests from one to the other; what is
-done about each subject lives in ``smok_fast.sync``, ``smok_fast.threads`` and the subject's own module.
+It owns the databases, the connection to the server and the threads, and hands requests from one to
+the other; what is done about each subject lives in ``smok_fast.sync``, ``smok_fast.threads`` and
+the subject's own module.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
@@ -62,7 +64,7 @@ from smok_fast.sensor import Sensor, SensorWriteEvent, fqtsify
 from smok_fast.sync.archives import ArchivesTask
 from smok_fast.sync.baobs import BAOBsTask
 from smok_fast.sync.base import SyncTask
-from smok_fast.sync.data import DataTask
+from smok_fast.sync.data import CheckpointTask, DataTask
 from smok_fast.sync.events import EventsTask
 from smok_fast.sync.macros import MacroExecutionTask, MacroReportsTask, MacrosTask
 from smok_fast.sync.metadata import MetadataTask
@@ -92,12 +94,13 @@ CUT_AFTER = 8.0
 
 
 class SMOKDevice:
-    """A program that behaves as a SMOK device. Subclass it, and override at least :meth:`provide_unknown_pathpoint`.
+    """A program that behaves as a SMOK device. Subclass it, and override at least
+    :meth:`provide_unknown_pathpoint`.
 
-    It starts up to four threads, which are daemons: CommunicatorThread, OrderExecutorThread and ArchivingAndMacroThread,
-    which the ``dont_*`` switches can spare, and LogPublisherThread. :meth:`close` it at the end, or use it as a context
-    manager. Methods may be called by any thread, unless they say that a certain thread calls them: those are there to be
-    overridden.
+    It starts up to four threads, which are daemons: CommunicatorThread, OrderExecutorThread and
+    ArchivingAndMacroThread, which the ``dont_*`` switches can spare, and LogPublisherThread.
+    :meth:`close` it at the end, or use it as a context manager. Methods may be called by any
+    thread, unless they say that a certain thread calls them: those are there to be overridden.
 
     :param cert: the device certificate: a path, a file-like object, or its PEM as bytes
     :param priv_key: its private key; likewise
@@ -110,22 +113,26 @@ class SMOKDevice:
     :param pred_database: where predicates are kept; in memory if None
     :param arch_database: where the list of archived pathpoints is kept; in memory if None
     :param sensor_write_database: where the log of sensor writes is kept; in memory if None
-    :param allow_sync: whether to talk to the server in the background; can be set later, as an attribute
+    :param allow_sync: whether to talk to the server in the background; can be set later, as an
+        attribute
     :param dont_obtain_orders: do not fetch orders; implies ``dont_do_baobs``
     :param dont_sync_sensor_writes: do not upload the log of sensor writes
     :param dont_do_macros: do not fetch and execute macros
     :param dont_do_predicates: do not run predicates, nor upload events
-    :param dont_do_pathpoints: do not upload samples, nor synchronize pathpoints and sensors; needs a ``sensor_database``
+    :param dont_do_pathpoints: do not upload samples, nor synchronize pathpoints and sensors; needs
+        a ``sensor_database``
     :param dont_do_baobs: do not synchronize BAOBs; False unless ``dont_obtain_orders``
     :param dont_do_archives: do not archive pathpoints
     :param cache_metadata_for: for how many seconds downloaded metadata is good
     :param startup_delay: seconds to wait before the threads start. Deprecated: use ``delayed_boot``
     :param delayed_boot: start the threads only with :meth:`continue_boot`
     :param use_ngtt: take orders over NGTT instead of polling for them
-    :param url: base URL of the server; by default that of the environment variable ``SMOK_BASE_URL``, else that of the
-        certificate's environment
-    :param ca_certs: where SMOK's CA certificates are, see :func:`~smok_fast.client.certificate.ca_cert_files`
-    :param orders_interval: seconds between two polls for orders; they are asked for after each upload, too
+    :param url: base URL of the server; by default that of the environment variable
+        ``SMOK_BASE_URL``, else that of the certificate's environment
+    :param ca_certs: where SMOK's CA certificates are, see
+        :func:`~smok_fast.client.certificate.ca_cert_files`
+    :param orders_interval: seconds between two polls for orders; they are asked for after each
+        upload, too
     :param sensors_interval: seconds between two fetches of the sensors
     :param predicates_interval: seconds between two fetches of the predicates
     :param baobs_interval: seconds between two comparisons of BAOBs
@@ -238,42 +245,43 @@ class SMOKDevice:
             self.baob_database.check_consistency()
             self.sensor_database.on_register(self)
             self.metadata = PlainMetadata(self)
+
+            self._messages = MessagesTask(self)
+            self._orders = OrdersTask(self, interval=orders_interval)
+            self._pathpoints = PathpointsTask(self)
+            self._sensors = SensorsTask(self, interval=sensors_interval)
+            self._predicates = PredicatesTask(self, interval=predicates_interval)
+            self._baobs = BAOBsTask(self, interval=baobs_interval)
+            self._events = EventsTask(self)
+            self._metadata_sync = MetadataTask(self)
+            self._sensor_writes = SensorWritesTask(self)
+            self._restore_predicates()
+
+            archives = None if dont_do_archives else ArchivesTask(self, interval=archives_interval)
+            macros = None if dont_do_macros else MacrosTask(self, interval=macros_interval)
+            tasks = self._conversations(archives, macros, upload_linger)
+            self.log_publisher = LogPublisherThread(self)
+            self.executor: OrderExecutorThread | None = None
+            self.getter: CommunicatorThread | None = None
+            self.arch_and_macros: ArchivingAndMacroThread | None = None
+            if tasks:
+                self.executor = OrderExecutorThread(self)
+                self.getter = CommunicatorThread(self, tasks, self._buffer, upload_linger)
+            if archives or macros:
+                execution = MacroExecutionTask(self) if macros else None
+                self.arch_and_macros = ArchivingAndMacroThread(self, execution)
+            if not delayed_boot:
+                self._boot(startup_delay or 0.0)
         except BaseException:
             self._credentials.close()
             raise
 
-        self._messages = MessagesTask(self)
-        self._orders = OrdersTask(self, interval=orders_interval)
-        self._pathpoints = PathpointsTask(self)
-        self._sensors = SensorsTask(self, interval=sensors_interval)
-        self._predicates = PredicatesTask(self, interval=predicates_interval)
-        self._baobs = BAOBsTask(self, interval=baobs_interval)
-        self._events = EventsTask(self)
-        self._metadata_sync = MetadataTask(self)
-        self._sensor_writes = SensorWritesTask(self)
-        self._restore_predicates()
-
-        archives = None if dont_do_archives else ArchivesTask(self, interval=archives_interval)
-        macros = None if dont_do_macros else MacrosTask(self, interval=macros_interval)
-        tasks = self._conversations(archives, macros, upload_linger)
-        self.log_publisher = LogPublisherThread(self)
-        self.executor: OrderExecutorThread | None = None
-        self.getter: CommunicatorThread | None = None
-        self.arch_and_macros: ArchivingAndMacroThread | None = None
-        if tasks:
-            self.executor = OrderExecutorThread(self)
-            self.getter = CommunicatorThread(self, tasks, self._buffer, upload_linger)
-        if archives or macros:
-            execution = MacroExecutionTask(self) if macros else None
-            self.arch_and_macros = ArchivingAndMacroThread(self, execution)
-        self._startup_delay = startup_delay or 0.0
-        if not delayed_boot:
-            self._boot()
-
     def _conversations(
         self, archives: ArchivesTask | None, macros: MacrosTask | None, linger: float
     ) -> list[SyncTask]:
-        """What to talk about with the server, the most urgent first: people, then samples, then lists."""
+        """What to talk about with the server, the most urgent first: people, then samples, then
+        lists.
+        """
         tasks: list[SyncTask] = []
         if not self.dont_obtain_orders:
             tasks += [self._orders]
@@ -291,13 +299,15 @@ class SMOKDevice:
             tasks += [self._baobs]
         if not self.dont_sync_sensor_writes and not self.dont_do_pathpoints:
             tasks += [self._sensor_writes]
-        return [self._messages, *tasks, self._metadata_sync] if tasks else []
+        if not tasks:
+            return []
+        return [self._messages, *tasks, self._metadata_sync, CheckpointTask(self)]
 
-    # --- Life ---------------------------------------------------------------------------------------------------------
+    # --- Life
+    # --------------------------------------------------------------------------------------
 
-    def _boot(self) -> None:
-        if self._startup_delay:
-            time.sleep(self._startup_delay)
+    def _boot(self, delay: float = 0.0) -> None:
+        time.sleep(delay)
         self.set_archives(self.arch_database.get_archiving_instructions())
         for thread in self._threads():
             thread.start()
@@ -310,7 +320,8 @@ class SMOKDevice:
     def continue_boot(self) -> None:
         """Start the threads of a device that was made with ``delayed_boot``.
 
-        :raises RuntimeError: ``delayed_boot`` was not given, they run already, or the device is closed
+        :raises RuntimeError: ``delayed_boot`` was not given, they run already, or the device is
+            closed
         """
         self._check_open()
         if not self.delayed_boot or self.boot_completed:
@@ -318,10 +329,11 @@ class SMOKDevice:
         self._boot()
 
     def close(self) -> None:
-        """Stop the threads and clean up; samples that wait are uploaded if the server answers at once.
+        """Stop the threads and clean up. Samples that wait are uploaded, unless the link is down;
+        the server gets 3 seconds for that.
 
-        Takes 10 seconds at most, whatever hangs. What is still to be executed is cancelled, and who waits for it gets an
-        UnavailableError. No-op if called more than once.
+        Takes 10 seconds at most, whatever hangs. What is still to be executed is cancelled, and who
+        waits for it gets an UnavailableError. No-op if called more than once.
         """
         with self._closing:
             if self._closed:
@@ -333,8 +345,13 @@ class SMOKDevice:
         recording = [thread for thread in (self.executor, self.arch_and_macros) if thread]
         talking = [thread for thread in (self.getter, self.log_publisher) if thread]
         self._stop(recording, started + STOP_WITHIN)
+        while sections := self._order_queue.take(0):
+            for section in sections:
+                section.cancel()
         if self.executor is not None:
             self.executor.abandon()
+        if self.getter is threading.current_thread():
+            self.getter.flush()
         self._stop(talking, started + CUT_AFTER)
         self.api.close()
         self._stop(talking, started + CLOSE_WITHIN)
@@ -374,8 +391,8 @@ class SMOKDevice:
     def allow_sync(self) -> bool:
         """Whether to talk to the server in the background. May be set at any time, by any thread.
 
-        While it is False everything is kept for later; calls that you make yourself are not affected, unless they say
-        so.
+        While it is False everything is kept for later; calls that you make yourself are not
+        affected, unless they say so.
         """
         return self._allow_sync
 
@@ -383,6 +400,7 @@ class SMOKDevice:
     def allow_sync(self, allow: bool) -> None:
         self._allow_sync = allow
         self._wake_communicator()
+        self.log_publisher.wake()
 
     def wait_until_synced(self) -> None:
         """Block until sensors and predicates have been fetched once, or the device is closed.
@@ -393,14 +411,16 @@ class SMOKDevice:
             self._ready.wait()
 
     def on_successful_sync(self, *args: Any, **kwargs: Any) -> None:
-        """Override it to learn that the server has answered. Called by CommunicatorThread after each conversation.
+        """Override it to learn that the server has answered. Called by CommunicatorThread after
+        each conversation.
 
         :param args: nothing yet
         :param kwargs: nothing yet
         """
 
     def on_failed_sync(self, *args: Any, **kwargs: Any) -> None:
-        """Override it to learn that the server does not answer. Called by CommunicatorThread for each try that failed.
+        """Override it to learn that the server does not answer. Called by CommunicatorThread for
+        each try that failed.
 
         :param args: nothing yet
         :param kwargs: nothing yet
@@ -417,7 +437,9 @@ class SMOKDevice:
         return len(self._order_queue)
 
     def note_conversation(self) -> None:
-        """Look whether the device is synced now. Called by CommunicatorThread after each conversation."""
+        """Look whether the device is synced now. Called by CommunicatorThread after each
+        conversation.
+        """
         sensors = self.dont_do_pathpoints or self._sensors.synced_once
         predicates = self.dont_do_predicates or self._predicates.synced_once
         if sensors and predicates:
@@ -427,12 +449,14 @@ class SMOKDevice:
         if getattr(self, "getter", None) is not None:
             self._buffer.wake()
 
-    # --- Pathpoints ---------------------------------------------------------------------------------------------------
+    # --- Pathpoints
+    # --------------------------------------------------------------------------------
 
     def provide_unknown_pathpoint(
         self, name: str, storage_level: StorageLevel = StorageLevel.TREND
     ) -> Pathpoint:
-        """Override it to make pathpoints that are asked for and were not registered. By default there are none.
+        """Override it to make pathpoints that are asked for and were not registered. By default
+        there are none.
 
         Called by any thread. Never called for reparse pathpoints.
 
@@ -451,6 +475,7 @@ class SMOKDevice:
         :param path: its name
         :param storage_level: how long its values are to be kept, if it is made now
         :raises KeyError: there is no such pathpoint
+        :raises TypeError: :meth:`provide_unknown_pathpoint` returned something else
         :raises RuntimeError: the device is closed
         """
         self._check_open()
@@ -460,6 +485,8 @@ class SMOKDevice:
         if path.startswith("r"):
             return self._make_reparse_pathpoint(path, storage_level)
         provided = self.provide_unknown_pathpoint(path, storage_level)
+        if not isinstance(provided, Pathpoint):
+            raise TypeError(f"asked for pathpoint {path}, got {provided!r:.200}")
         if provided.name != path:
             raise KeyError(f"asked for pathpoint {path}, got {provided.name}")
         self.register_pathpoint(provided)
@@ -509,6 +536,8 @@ class SMOKDevice:
             pass
         except OperationFailedError as error:
             pathpoint._remember(error.timestamp, error)
+        except Exception:
+            logger.exception("the pathpoint database cannot tell the value of %s", pathpoint.name)
 
     def set_archives(self, instructions: Mapping[float, Sequence[str]]) -> None:
         """Replace the list of archived pathpoints until the server sends its own.
@@ -518,12 +547,14 @@ class SMOKDevice:
         if self.arch_and_macros is not None and not self.dont_do_archives:
             self.arch_and_macros.set_archives(instructions)
 
-    # --- Orders -------------------------------------------------------------------------------------------------------
+    # --- Orders
+    # ------------------------------------------------------------------------------------
 
     def execute(self, *secs: Section) -> Section | None:
         """Have sections executed, in this order unless they are joinable.
 
-        :param secs: the sections; each is a Future that ends when its orders have been executed, however they went
+        :param secs: the sections; each is a Future that ends when its orders have been executed,
+            however they went
         :return: the last one of them
         :raises RuntimeError: the device is closed
         """
@@ -534,17 +565,20 @@ class SMOKDevice:
     def execute_section(self, section: Section) -> None:
         """Override it for an execution loop of your own, together with :meth:`sync_sections`.
 
-        Called by OrderExecutorThread, with sections that were not cancelled; it marks them as done afterwards.
+        Called by OrderExecutorThread, with sections that were not cancelled; it marks them as done
+        afterwards.
 
         :param section: what to execute
         """
 
     def sync_sections(self, termination_checker: Callable[[], bool]) -> None:
-        """Override it together with :meth:`execute_section`: block until all orders so far have been executed.
+        """Override it together with :meth:`execute_section`: block until all orders so far have
+        been executed.
 
         Called by OrderExecutorThread before and after a section that cannot be joined.
 
-        :param termination_checker: tells whether the device is being closed; return at once if it is
+        :param termination_checker: tells whether the device is being closed; return at once if it
+            is
         """
 
     @property
@@ -555,7 +589,8 @@ class SMOKDevice:
     def execute_sysctl(self, op_type: str, op_args: str) -> bool:
         """Execute a sysctl order. Override it for your own ones, and call super() for the rest.
 
-        Called by OrderExecutorThread. Knows ``baob-created``, ``baob-updated`` and ``baob-deleted``.
+        Called by OrderExecutorThread. Knows ``baob-created``, ``baob-updated`` and
+        ``baob-deleted``.
 
         :param op_type: what to do
         :param op_args: argument of the operation
@@ -568,7 +603,8 @@ class SMOKDevice:
             self._wake_communicator()
             return True
         if op_type == "baob-deleted":
-            self.baob_database.delete_baob(op_args)
+            with contextlib.suppress(KeyError):  # it was never here
+                self.baob_database.delete_baob(op_args)
             return True
         return False
 
@@ -603,7 +639,8 @@ class SMOKDevice:
         self._wake_communicator()
         return future
 
-    # --- Sensors, BAOBs, metadata -------------------------------------------------------------------------------------
+    # --- Sensors, BAOBs, metadata
+    # ------------------------------------------------------------------
 
     def get_sensor(self, tag_set: set[str] | str) -> Sensor:
         """A sensor. Blocks until the sensors were fetched once.
@@ -628,7 +665,8 @@ class SMOKDevice:
         return iter(self.sensor_database.get_all_sensors())
 
     def log_sensor_write(self, sw: SensorWriteEvent) -> None:
-        """Log that someone has written a sensor; uploaded in the background. Writing a sensor does not log by itself.
+        """Log that someone has written a sensor; uploaded in the background. Writing a sensor does
+        not log by itself.
 
         :param sw: who wrote what
         :raises RuntimeError: the device is closed
@@ -660,7 +698,8 @@ class SMOKDevice:
     def on_baob_updated(self, baob_name: str) -> None:
         """Override it to learn that the server has sent a new version of a BAOB.
 
-        Called by CommunicatorThread; not for the first synchronization, nor for what this device writes.
+        Called by CommunicatorThread; not for the first synchronization, nor for what this device
+        writes.
 
         :param baob_name: key of the BAOB
         """
@@ -675,15 +714,18 @@ class SMOKDevice:
         if self.dont_do_baobs:
             raise UnavailableError("the device was started without BAOBs")
 
-    # --- Predicates and events ----------------------------------------------------------------------------------------
+    # --- Predicates and events
+    # ---------------------------------------------------------------------
 
     def register_statistic(
         self, stat: type[BaseStatistic], predicate: Callable[[str, dict[str, Any]], bool]
     ) -> StatisticRegistration:
-        """Have a class serve predicates. Those that wait for it get instances soon, by CommunicatorThread.
+        """Have a class serve predicates. Those that wait for it get instances soon, by
+        CommunicatorThread.
 
         :param stat: the class
-        :param predicate: called with a statistic's name and its configuration; tells whether the class serves it
+        :param predicate: called with a statistic's name and its configuration; tells whether the
+            class serves it
         :return: the registration, which can be cancelled
         :raises TypeError: it is no subclass of BaseStatistic
         :raises UnavailableError: predicates are switched off
@@ -815,12 +857,15 @@ class SMOKDevice:
         self._wake_communicator()
 
     def _restore_predicates(self) -> None:
-        """Have predicates of the last run back; they get their classes when the server confirms them."""
+        """Have predicates of the last run back; they get their classes when the server confirms
+        them.
+        """
         for kwargs in self.pred_database.get_all_predicates():
             predicate = UndefinedStatistic(device=self, **kwargs)
             self.predicates[predicate.predicate_id] = predicate
 
-    # --- What the server knows about this device ----------------------------------------------------------------------
+    # --- What the server knows about this device
+    # ---------------------------------------------------
 
     def get_device_info(self) -> DeviceInfo:
         """Ask the server about this device; it is asked each time.

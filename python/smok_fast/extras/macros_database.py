@@ -17,21 +17,21 @@ class BaseMacroDatabase(abc.ABC):
     """Keeps macros. An occurrence is known by its macro's ID and its timestamp in seconds."""
 
     @abc.abstractmethod
-    def get_done_macros(self) -> Iterator[tuple[str, int]]:
+    def get_done_macros(self) -> Iterator[tuple[str, float]]:
         """Executed occurrences that the server was not told of yet, as (macro ID, timestamp).
 
         Called by CommunicatorThread.
         """
 
     @abc.abstractmethod
-    def notify_macro_synced(self, macro_id: str, timestamp: int) -> None:
+    def notify_macro_synced(self, macro_id: str, timestamp: float) -> None:
         """The server was told that an occurrence was executed. No-op if it is not known.
 
         Called by CommunicatorThread.
         """
 
     @abc.abstractmethod
-    def notify_macro_executed(self, macro_id: str, timestamp: int) -> None:
+    def notify_macro_executed(self, macro_id: str, timestamp: float) -> None:
         """An occurrence was executed; from now on :meth:`get_done_macros` gives it.
 
         Called by the thread that completed the macro's section, mostly OrderExecutorThread.
@@ -63,19 +63,19 @@ class InMemoryMacroDatabase(BaseMacroDatabase):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._macros: list[Macro] = []
-        self._done: dict[tuple[str, int], None] = {}
+        self._done: dict[tuple[str, float], None] = {}
 
-    def get_done_macros(self) -> Iterator[tuple[str, int]]:
+    def get_done_macros(self) -> Iterator[tuple[str, float]]:
         """Occurrences to report, oldest execution first, as they were at the time of the call."""
         with self._lock:
             return iter(list(self._done))
 
-    def notify_macro_synced(self, macro_id: str, timestamp: int) -> None:
+    def notify_macro_synced(self, macro_id: str, timestamp: float) -> None:
         """Forget a reported occurrence."""
         with self._lock:
             self._done.pop((macro_id, timestamp), None)
 
-    def notify_macro_executed(self, macro_id: str, timestamp: int) -> None:
+    def notify_macro_executed(self, macro_id: str, timestamp: float) -> None:
         """Note an occurrence to report."""
         with self._lock:
             self._done[macro_id, timestamp] = None

@@ -1,4 +1,6 @@
-"""Samples in the native buffer, in memory: the default when a device is given no pathpoint database."""
+"""Samples in the native buffer, in memory: the default when a device is given no pathpoint
+database.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BufferUpload", "InMemoryPathpointDatabase"]
 
-#: About how long an upload's body may be, in bytes. Small enough for a slow link to carry in a few seconds, so that
-#: orders need not wait long for it.
+#: About how long an upload's body may be, in bytes. Small enough for a slow link to carry in a few
+#: seconds, so that orders need not wait long for it.
 UPLOAD_BYTES = 256 * 1024
 
 
@@ -56,8 +58,8 @@ class BufferUpload(BaseDataToSynchronize):
 class InMemoryPathpointDatabase(BasePathpointDatabase):
     """Keeps samples in memory until the server has them, and then as an archive, within a cap.
 
-    Beyond the cap the oldest samples that the server has go first; one that it has not goes only when there are no
-    others, and is counted. Everything is forgotten when the program ends.
+    Beyond the cap the oldest samples that the server has go first; one that it has not goes only
+    when there are no others, and is counted. Everything is forgotten when the program ends.
 
     :param capacity: how many samples are kept at most
     :ivar buffer: the native buffer

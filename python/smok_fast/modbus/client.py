@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from smok_fast._core import ModbusRequest
+from smok_fast.exceptions import OperationFailedError, OperationFailedReason
 from smok_fast.modbus.bus import Bus
 from smok_fast.modbus.connection import TcpConnection
 from smok_fast.modbus.exceptions import (
@@ -21,9 +22,13 @@ from smok_fast.modbus.group import GroupReader
 from smok_fast.modbus.names import RegisterName, RegisterValue, Table
 from smok_fast.pathpoint import AdviseLevel, Pathpoint, ReadGroup, ReadResult
 
+if TYPE_CHECKING:
+    from smok_fast.modbus.pathpoint import ModbusPathpoint
+
 __all__ = ["TcpClient"]
 
 _READ_FUNCTIONS = frozenset(Table)
+_WRITE_FUNCTIONS = {Table.COILS: 5, Table.HOLDING_REGISTERS: 6}
 
 
 class TcpClient(ReadGroup):
@@ -92,9 +97,7 @@ class TcpClient(ReadGroup):
 
     @property
     def answers_of_other_units(self) -> int:
-        """How many answers were ignored because another unit gave them than the one that was
-        asked.
-        """
+        """How many answers were ignored because they came from another unit than was asked."""
         return self._connection.other_unit
 
     def read_coils(self, unit: int, address: int, count: int = 1) -> list[bool]:
@@ -108,7 +111,7 @@ class TcpClient(ReadGroup):
         return cast("list[bool]", self._wait(ModbusRequest(unit, Table.COILS, address, count)))
 
     def read_discrete_inputs(self, unit: int, address: int, count: int = 1) -> list[bool]:
-        """Read discrete inputs (function 2) and wait for them; as :meth:`read_coils`."""
+        """Read discrete inputs (function 2); as :meth:`read_coils`."""
         request = ModbusRequest(unit, Table.DISCRETE_INPUTS, address, count)
         return cast("list[bool]", self._wait(request))
 
@@ -124,9 +127,7 @@ class TcpClient(ReadGroup):
         return self._wait(ModbusRequest(unit, Table.HOLDING_REGISTERS, address, count))
 
     def read_input_registers(self, unit: int, address: int, count: int = 1) -> list[int]:
-        """Read input registers (function 4) and wait for them; as
-        :meth:`read_holding_registers`.
-        """
+        """Read input registers (function 4); as :meth:`read_holding_registers`."""
         return self._wait(ModbusRequest(unit, Table.INPUT_REGISTERS, address, count))
 
     def write_coil(self, unit: int, address: int, value: bool) -> None:
@@ -200,21 +201,30 @@ class TcpClient(ReadGroup):
         :return: ends with an empty list when the write is confirmed, or with a ModbusError; as for
             :meth:`submit_read`
         """
-        if not Table(table).is_writable:
+        function = _WRITE_FUNCTIONS.get(table)
+        if function is None:
             raise ValueError(f"{Table(table).name} cannot be written")
-        function = {Table.COILS: 5, Table.HOLDING_REGISTERS: 6}[Table(table)]
         if isinstance(values, Iterable):
-            function += 10
+            function += 10  # 5 and 6 write one, 15 and 16 write several
         return self._submit(ModbusRequest(unit, function, address, values))
 
     def submit_read_value(self, register: RegisterName) -> Future[RegisterValue]:
         """Queue the reading of one value.
 
         :param register: where it is, see :func:`smok_fast.modbus.parse_name`
-        :return: ends with the value or an OperationFailedError; as for :meth:`submit_read`
+        :return: ends with the value or an OperationFailedError, which is of reason TYPE for a float
+            that is NaN or infinite; as for :meth:`submit_read`
         """
         request = register.read_request()
-        return self._bus.submit(lambda: register.decode(self._transact(request)), is_write=False)
+
+        def read() -> RegisterValue:
+            values = self._transact(request)
+            try:
+                return register.decode(values)
+            except ValueError as error:
+                raise OperationFailedError(OperationFailedReason.TYPE) from error
+
+        return self._bus.submit(read, is_write=False)
 
     def submit_write_value(self, register: RegisterName, value: RegisterValue) -> Future[None]:
         """Queue the writing of one value, which goes before the reads that wait.
@@ -222,9 +232,15 @@ class TcpClient(ReadGroup):
         :param register: where it is, see :func:`smok_fast.modbus.parse_name`
         :param value: a value of the register's type
         :return: ends when the write is confirmed, or with a ModbusError; as for :meth:`submit_read`
-        :raises OperationFailedError: the table cannot be written, or the type cannot hold the value
+        :raises OperationFailedError: the table cannot be written (reason INVALID), or the type
+            cannot hold the value (reason TYPE)
         """
-        request = register.write_request(value)
+        if not register.is_writable:
+            raise OperationFailedError(OperationFailedReason.INVALID)
+        try:
+            request = register.write_request(value)
+        except ValueError as error:
+            raise OperationFailedError(OperationFailedReason.TYPE) from error
 
         def write() -> None:
             self._transact(request)
@@ -234,17 +250,18 @@ class TcpClient(ReadGroup):
     def on_read_group(
         self, pathpoints: Sequence[Pathpoint], advise: AdviseLevel
     ) -> Future[Sequence[ReadResult]]:
-        """Read pathpoints together, in as few requests as their addresses allow. Called by
-        OrderExecutorThread.
+        """Read pathpoints together, in as few requests as their addresses allow.
 
-        When a unit refuses to read registers together, they are read in smaller groups, so that
-        each gets its own value or its own failure.
+        Called by OrderExecutorThread. When a unit refuses to read registers together, they are read
+        in smaller groups, so that each gets its own value or its own failure.
 
-        :param pathpoints: what to read; each has a ``register``, as a ModbusPathpoint has
+        :param pathpoints: what to read: ModbusPathpoints, or others that have a ``register``
         :param advise: not used: trying again is the executor's business
         :return: ends with a value or an OperationFailedError for each pathpoint, in the same order
         """
-        registers = [_register_of(pathpoint) for pathpoint in pathpoints]
+        registers = [
+            pathpoint.register for pathpoint in cast("Sequence[ModbusPathpoint]", pathpoints)
+        ]
         return self._bus.submit(partial(self._reader.read, registers), is_write=False)
 
     def close(self) -> None:
@@ -294,10 +311,3 @@ class TcpClient(ReadGroup):
             except (NoResponseError, ConnectionLostError, BadResponseError, FrameError):
                 continue
         return self._connection.transact(request)
-
-
-def _register_of(pathpoint: Pathpoint) -> RegisterName:
-    register = getattr(pathpoint, "register", None)
-    if not isinstance(register, RegisterName):
-        raise TypeError(f"{pathpoint!r} is in the read group of a TcpClient and has no register")
-    return register

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from smok_fast._core import ModbusRequest, modbus_plan
-from smok_fast.exceptions import OperationFailedError
+from smok_fast._core import ModbusBlock, ModbusPlanner, ModbusRequest, RegisterName
+from smok_fast.exceptions import OperationFailedError, OperationFailedReason
 from smok_fast.modbus.exceptions import ExceptionResponseError
-from smok_fast.modbus.names import RegisterName
 from smok_fast.pathpoint import ReadResult
 
 __all__ = ["GroupReader"]
-
-LAST_ADDRESS = 0xFFFF
 
 #: Exceptions after which fewer registers may be read: illegal data address, and illegal data value,
 #: with which some units say that they do not read so many at once.
@@ -34,85 +31,49 @@ class GroupReader:
 
     def __init__(self, transact: Callable[[ModbusRequest], list[int]], max_gap: int) -> None:
         self._transact = transact
-        self._max_gap = max_gap
-        self._cuts: set[tuple[int, int, int]] = set()
+        self._planner = ModbusPlanner(max_gap)
 
-    def read(self, registers: Sequence[RegisterName]) -> Sequence[ReadResult]:
+    def read(self, registers: list[RegisterName]) -> Sequence[ReadResult]:
         """Read these registers.
 
         :param registers: what to read, of any units and tables
         :return: a value or an error for each, in the same order
         """
-        results: dict[int, ReadResult] = {}
-        items = [
-            (register.unit, int(register.table), register.address, register.count)
-            for register in registers
-        ]
-        for request, places in modbus_plan(items, self._max_gap, list(self._cuts)):
-            self._read_block(request, places, registers, results)
-        return [results[place] for place in range(len(registers))]
+        results: list[ReadResult] = [None] * len(registers)
+        for block in self._planner.plan(registers):
+            self._read_block(block, results)
+        return results
 
-    def _read_block(
-        self,
-        request: ModbusRequest,
-        places: Sequence[int],
-        registers: Sequence[RegisterName],
-        results: dict[int, ReadResult],
-    ) -> bool:
-        """Read the registers at these places with one request, or with several if that is refused.
+    def _read_block(self, block: ModbusBlock, results: list[ReadResult]) -> bool:
+        """Read a block with one request, or with several if that is refused.
 
         :return: whether the request was accepted
         """
         try:
-            values = self._transact(request)
+            values = self._transact(block.request)
         except OperationFailedError as error:
-            refused = isinstance(error, ExceptionResponseError) and error.code in REFUSED_TOGETHER
-            if refused and any(registers[place].count < request.count for place in places):
-                self._read_halves(places, registers, results)
-                return False
-            if refused:
-                self._cut_around(registers[places[0]])
-            results.update(dict.fromkeys(places, error))
+            if isinstance(error, ExceptionResponseError) and error.code in REFUSED_TOGETHER:
+                halves = block.halves()
+                if halves is not None:
+                    self._read_halves(*halves, results)
+                    return False
+                self._planner.cut_around(block)
+            for index in block.indices:
+                results[index] = error
             return False
-        for place in places:
-            results[place] = _decode(registers[place], values, request.address)
+        for index, value in zip(block.indices, block.decode(values), strict=True):
+            results[index] = _not_a_number() if value is None else value
         return True
 
     def _read_halves(
-        self,
-        places: Sequence[int],
-        registers: Sequence[RegisterName],
-        results: dict[int, ReadResult],
+        self, left: ModbusBlock, right: ModbusBlock, results: list[ReadResult]
     ) -> None:
-        middle = len(places) // 2
-        left, right = places[:middle], places[middle:]
-        accepted = [
-            self._read_block(
-                _spanning([registers[place] for place in half]), half, registers, results
-            )
-            for half in (left, right)
-        ]
-        if all(accepted):
-            # Nothing is wrong with either half, so it is what lies between them, or their number.
-            boundary = registers[right[0]]
-            self._cuts.add((boundary.unit, boundary.table, boundary.address))
-
-    def _cut_around(self, register: RegisterName) -> None:
-        for address in (register.address, register.address + register.count):
-            if address <= LAST_ADDRESS:
-                self._cuts.add((register.unit, register.table, address))
+        left_accepted = self._read_block(left, results)
+        right_accepted = self._read_block(right, results)
+        if left_accepted and right_accepted:
+            # Nothing is wrong with either, so it is what lies between them, or their number.
+            self._planner.cut_before(right)
 
 
-def _spanning(registers: Sequence[RegisterName]) -> ModbusRequest:
-    """The request that reads all of these, which are in the order of their addresses."""
-    first = registers[0]
-    end = max(register.address + register.count for register in registers)
-    return ModbusRequest(first.unit, first.table, first.address, end - first.address)
-
-
-def _decode(register: RegisterName, values: Sequence[int], start: int) -> ReadResult:
-    offset = register.address - start
-    try:
-        return register.decode(values[offset : offset + register.count])
-    except OperationFailedError as error:
-        return error
+def _not_a_number() -> OperationFailedError:
+    return OperationFailedError(OperationFailedReason.TYPE)

@@ -1,7 +1,8 @@
 """The class that users subclass: one value that SMOK can read and write.
 
 Name, latest value and recording (``get``, ``set_new_value``, ``can_read``) live in the native
-:class:`smok_fast._core.PathpointCore`; here is what a user overrides. A pathpoint is attached to one device, once, by its constructor or by ``SMOKDevice.register_pathpoint``.
+:class:`smok_fast._core.PathpointCore`; here is what a user overrides. A pathpoint is attached to
+one device, once, by its constructor or by ``SMOKDevice.register_pathpoint``.
 """
 
 from __future__ import annotations
@@ -29,22 +30,24 @@ ReadResult: TypeAlias = PathpointValueType | OperationFailedError | None
 class Pathpoint(PathpointCore):
     """A pathpoint; subclass it and override :meth:`on_read` and :meth:`on_write`.
 
-    Both ``Pathpoint(device, "W1", …)`` and ``Pathpoint("W1", …)`` followed by ``device.register_pathpoint(pathpoint)``
-    do the same; the first form registers by itself, and None for the device leaves it out.
+    Both ``Pathpoint(device, "W1", …)`` and ``Pathpoint("W1", …)`` followed by
+    ``device.register_pathpoint(pathpoint)`` do the same; the first form registers by itself, and
+    None for the device leaves it out.
 
     :param device: the device, or None
     :param name: name of the pathpoint; its first letter is its type, see :class:`PathpointType`
     :param storage_level: how long its values are kept
-    :param callable_on_change: called with the pathpoint after each new value, by the thread that recorded it. What it
-        raises is logged.
+    :param callable_on_change: called with the pathpoint after each new value, by the thread that
+        recorded it. What it raises is logged.
     :param read_no_often_than: seconds between two reads at least; None for no limit
     :param read_group: reads this pathpoint together with others, see :class:`ReadGroup`
     :raises ValueError: the name declares no type
     :ivar name: name of the pathpoint
     :ivar storage_level: how long its values are kept
-    :ivar current_timestamp: when the latest value was read, in milliseconds since the epoch; None before the first
+    :ivar current_timestamp: when the latest value was read, in milliseconds since the epoch; None
+        before the first
     :ivar current_value: the latest value, or the OperationFailedError instance that stands for it
-    :ivar last_read: when a value last came, on the monotonic clock in seconds; 0 before the first
+    :ivar last_read: when a value last came, in seconds of ``time.monotonic()``; 0 before the first
     :ivar device: the device, None while there is none
     """
 
@@ -62,6 +65,8 @@ class Pathpoint(PathpointCore):
         read_group: ReadGroup | None = None,
     ) -> None:
         if isinstance(device, str):
+            if not isinstance(storage_level, StorageLevel):
+                raise TypeError("without a device, give what follows the storage level by name")
             if isinstance(name, StorageLevel):
                 storage_level = name
             device, name = None, device
@@ -78,11 +83,11 @@ class Pathpoint(PathpointCore):
 
     def on_read(
         self, advise: AdviseLevel
-    ) -> PathpointValueType | None | Future[PathpointValueType | None]:
+    ) -> PathpointValueType | Future[PathpointValueType | None] | None:
         """Read the pathpoint. Override it; by default it reads nothing.
 
-        Called by OrderExecutorThread, for orders, macros and archiving alike. What takes long should return a Future,
-        so that other pathpoints need not wait.
+        Called by OrderExecutorThread, for orders, macros and archiving alike. What takes long
+        should return a Future, so that other pathpoints need not wait.
 
         :param advise: how hard to try
         :return: the value, None if nothing was read, or a Future of either
@@ -98,12 +103,14 @@ class Pathpoint(PathpointCore):
         :param value: value to write, as it was ordered: coerce it with :func:`to_type` where needed
         :param advise: how hard to try
         :return: None if it is written, or a Future that ends when it is
-        :raises OperationFailedError: the write failed; so may the Future. It is tried again according to ``advise``.
+        :raises OperationFailedError: the write failed; so may the Future. It is tried again
+            according to ``advise``.
         """
         return None
 
     def on_new_storage_level(self, new_storage_level: StorageLevel) -> None:
-        """Take over a new storage level. Called by CommunicatorThread; call super() when you override it.
+        """Take over a new storage level. Called by CommunicatorThread; call super() when you
+        override it.
 
         :param new_storage_level: the new level
         """
@@ -111,12 +118,13 @@ class Pathpoint(PathpointCore):
 
     def get_archive(
         self, starting_at: int | None, stopping_at: int | None = None
-    ) -> Iterator[tuple[int, ValueOrExcept]]:
+    ) -> Iterator[tuple[float, ValueOrExcept]]:
         """What this device has recorded; the server is not asked. May be called by any thread.
 
         :param starting_at: milliseconds since the epoch, inclusive; None for the oldest
         :param stopping_at: milliseconds since the epoch, inclusive; None for the newest
-        :return: an iterator of (milliseconds since the epoch, value or OperationFailedError instance), in time order
+        :return: an iterator of (milliseconds since the epoch, value or OperationFailedError
+            instance), in time order
         :raises InstanceNotReady: it is attached to no device
         """
         if self.device is None:
@@ -124,7 +132,9 @@ class Pathpoint(PathpointCore):
         return self.device.pp_database.get_archive_data(self.name, starting_at, stopping_at)
 
     def natives(self) -> set[Pathpoint]:
-        """The native pathpoints that have to be read for this one: itself, unless it is computed from others."""
+        """The native pathpoints that have to be read for this one: itself, unless it is computed
+        from others.
+        """
         return {self}
 
     def read(self, advise_level: AdviseLevel = AdviseLevel.ADVISE) -> Section:
@@ -160,8 +170,8 @@ class Pathpoint(PathpointCore):
 class ReadGroup(abc.ABC):
     """Reads several pathpoints at once, such as neighbouring registers on one bus.
 
-    Pathpoints name their group with ``read_group=``; the executor hands it those of a section in one call, in place of
-    one ``on_read`` for each.
+    Pathpoints name their group with ``read_group=``; the executor hands it those of a section in
+    one call, in place of one ``on_read`` for each.
     """
 
     @abc.abstractmethod
@@ -172,7 +182,7 @@ class ReadGroup(abc.ABC):
 
         :param pathpoints: what to read
         :param advise: how hard to try: the highest of their orders
-        :return: one result for each, in the same order: a value, an OperationFailedError instance, or None if it was not
-            read; or a Future of such a sequence
+        :return: one result for each, in the same order: a value, an OperationFailedError instance,
+            or None if it was not read; or a Future of such a sequence
         :raises OperationFailedError: all of them failed; so may the Future
         """

@@ -1,7 +1,8 @@
 """What goes wrong around pathpoints, told to the log once per episode.
 
-A pathpoint that is read ten times a second and fails each time must not fill an SD card with tracebacks: the first
-occurrence is logged in full, then the same is only counted, and logged again with the count after an hour.
+A pathpoint that is read ten times a second and fails each time must not fill an SD card with
+tracebacks: the first occurrence is logged in full, then the same is only counted, and logged again
+with the count after an hour.
 
 The functions are called by whichever thread found the problem, the native core included.
 """
@@ -87,7 +88,9 @@ def wrong_type(pathpoint: Pathpoint, value: object) -> None:
 
 
 def read_raised(pathpoint: Pathpoint, error: BaseException) -> None:
-    """``on_read``, ``can_read`` or a read's Future raised something else than OperationFailedError."""
+    """``on_read``, ``can_read`` or a read's Future raised something else than
+    OperationFailedError.
+    """
     _report(
         (pathpoint.name, "read", _place(error)),
         error,
@@ -114,6 +117,17 @@ def change_callback_failed(pathpoint: Pathpoint, error: BaseException) -> None:
         (pathpoint.name, "change", _place(error)),
         error,
         "callable_on_change of %s raised %r",
+        pathpoint.name,
+        error,
+    )
+
+
+def set_new_value_raised(pathpoint: Pathpoint, error: BaseException) -> None:
+    """A ``set_new_value`` of the user's class did not take what was read."""
+    _report(
+        (pathpoint.name, "set_new_value", _place(error)),
+        error,
+        "set_new_value of %s raised %r: what was read is lost",
         pathpoint.name,
         error,
     )

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from smok_fast.server import wire
-from smok_fast.server.call import Call, Context, Endpoint
+from smok_fast.server.call import Call, Context, Endpoint, called_path
 from smok_fast.server.faults import FaultInjection, Faults
 from smok_fast.server.identity import Identifier
 from smok_fast.server.resources import (
@@ -125,7 +125,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     response = wire.refusal(
-        request.headers.get("Accept", ""), error.status_code, f"{error.detail}: {request.url.path}"
+        request.headers.get("Accept", ""),
+        error.status_code,
+        f"{error.detail}: {called_path(request)}",
     )
     response.headers.update(error.headers or {})
     return response
@@ -134,12 +136,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _database_error(request: Request, error: Exception) -> Response:
     # A full disk, a lost connection to PostgreSQL: no fault of the caller, who is to try again
     # later.
-    logger.error("%s %s: the database failed: %s", request.method, request.url.path, error)
+    logger.error("%s %s: the database failed: %s", request.method, called_path(request), error)
     return wire.refusal(request.headers.get("Accept", ""), 503, "the database failed")
 
 
 async def _disconnected(request: Request, error: Exception) -> Response:
-    logger.info("%s %s: the caller hung up in the middle", request.method, request.url.path)
+    logger.info("%s %s: the caller hung up in the middle", request.method, called_path(request))
     return wire.refusal(request.headers.get("Accept", ""), 400, "incomplete request")
 
 

@@ -28,7 +28,7 @@ from smok_fast.server.faults import Faults
 from smok_fast.server.identity import Identifier
 from smok_fast.server.store import Store, insert_new
 
-__all__ = ["Call", "Context", "Endpoint", "page"]
+__all__ = ["Call", "Context", "Endpoint", "called_path", "page"]
 
 logger = logging.getLogger("smok_fast.server")
 
@@ -166,16 +166,18 @@ class Endpoint:
             device_id = self._authorize(request)
             call = await self._receive(request, device_id)
             response = await run_in_threadpool(self._handle, call, accept)
+            outcome = ""
         except ApiError as refused:
             response = wire.refusal(accept, refused.status_code, refused.status)
-            logger.info("%s %s: %s", self.method, request.url.path, refused.status)
+            outcome = f", {refused.status}"
         logger.info(
-            "%s %s of device %s: %d in %.1f ms",
+            "%s %s of device %s: %d in %.1f ms%s",
             self.method,
-            request.url.path,
+            called_path(request),
             device_id or "-",
             response.status_code,
             (time.monotonic() - started) * 1000,
+            outcome,
         )
         return response
 
@@ -201,6 +203,12 @@ class Endpoint:
             call.context.note_device(call.device_id)
         answer = self.handler(call)
         return answer if isinstance(answer, Response) else wire.response(answer, accept)
+
+
+def called_path(request: Request) -> str:
+    """The path of a request as it was sent: percent-encoded, so that it is safe to log."""
+    raw: bytes = request.scope["raw_path"]
+    return raw.decode("latin-1")
 
 
 def _check_admin(request: Request, token: str | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "key",
     "number",
     "object_",
+    "only",
     "optional",
     "path",
     "plain",
@@ -84,6 +85,16 @@ def optional(owner: Mapping[str, Any], name: str, default: Any) -> Any:
     """The named field of an object, or the default where it is missing or null."""
     found = owner.get(name)
     return default if found is None else found
+
+
+def only(owner: Mapping[str, Any], names: Container[str], what: str) -> None:
+    """Refuse fields that nothing is done with, so that a misspelt one is noticed.
+
+    :raises ApiError: there is a field of another name
+    """
+    unknown = [repr(name) for name in owner if name not in names]
+    if unknown:
+        raise ApiError(400, f"{what} has no {', '.join(unknown)}")
 
 
 def text(what: object, where: str) -> str:
@@ -165,12 +176,11 @@ def value(what: object, where: str) -> int | float | str:
 
 
 def plain(what: object, where: str) -> Any:
-    """Something free-form that JSON can hold: no bytes, no keys that are not texts.
+    """Something free-form, as JSON has it: keys are texts.
 
     :raises ApiError: JSON cannot hold it
     """
     try:
-        json.dumps(what)
+        return json.loads(json.dumps(what))
     except (TypeError, ValueError, RecursionError):
         raise ApiError(400, f"{where} holds something that JSON has no form for") from None
-    return what

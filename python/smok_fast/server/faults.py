@@ -67,9 +67,7 @@ class Fault:
         :raises ApiError: it describes no fault
         """
         body = checks.object_(what)
-        unknown = sorted(body.keys() - _FIELDS)
-        if unknown:
-            raise ApiError(400, f"a fault has no {', '.join(map(repr, unknown))}")
+        checks.only(body, _FIELDS, "a fault")
         path = checks.text(body.get("path", _DEVICE_API), "path")
         if not path.startswith(_DEVICE_API):
             raise ApiError(400, f"path must begin with {_DEVICE_API}")

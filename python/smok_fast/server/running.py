@@ -175,7 +175,12 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Where the server is, without a slash at the end; the port is known after the start."""
+        """Where the server is, without a slash at the end.
+
+        :raises RuntimeError: it was to take a free port, and was never started
+        """
+        if self.port == 0:
+            raise RuntimeError("the server has no port before its first start")
         return _url(self.host, self.port, bool(self._tls))
 
     @functools.cached_property

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, Table, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from smok_fast.server import tables
@@ -38,8 +38,8 @@ class Store:
 
     :param database: path of an SQLite file (made when missing), a URL such as
         ``postgresql+psycopg://user@host/name``, or None for a database in memory
-    :raises ValueError: the URL is of another kind of database, or the database was made by another
-        version
+    :raises ValueError: the database cannot be used: it is of another kind, cannot be reached, or
+        was made by another version of this server
     """
 
     def __init__(self, database: str | os.PathLike[str] | None = None) -> None:
@@ -50,6 +50,9 @@ class Store:
         )
         try:
             self._prepare()
+        except DBAPIError as error:
+            self._engine.dispose()
+            raise ValueError(f"cannot use the database {self}: {error.orig}") from error
         except BaseException:
             self._engine.dispose()
             raise
@@ -145,7 +148,8 @@ def _engine(url: URL) -> Engine:
             poolclass=StaticPool,
             connect_args={"check_same_thread": False, "timeout": 30},
         )
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "begin", _on_sqlite_begin)
         return engine
     if backend != "postgresql":
         raise ValueError(f"the database is SQLite or PostgreSQL, not {backend}")
@@ -155,9 +159,16 @@ def _engine(url: URL) -> Engine:
         raise ValueError(f"the driver of {url.drivername} is not installed: {error}") from error
 
 
-def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+def _on_sqlite_connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    # Python's sqlite3 would begin transactions by itself, but not before every statement: it would
+    # leave the making of tables outside, and a rollback would not undo it.
+    connection.isolation_level = None
+    cursor = connection.cursor()
     # WAL lets people look into the file while the server writes. synchronous stays FULL: what was
     # answered with success survives a power cut.
-    cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +12,9 @@ __all__ = ["ArchivesTask"]
 
 
 class ArchivesTask(SyncTask):
-    """Fetches the list of archived pathpoints, stores it, and hands it to ArchivingAndMacroThread."""
+    """Fetches the list of archived pathpoints, stores it, and hands it to
+    ArchivingAndMacroThread.
+    """
 
     name = "archives"
     interval = 600.0
@@ -32,8 +34,8 @@ def _parse(entry: Mapping[str, Any]) -> tuple[float, list[str]]:
     interval, names = entry["interval"], entry["pathpoints"]
     if isinstance(interval, bool) or not isinstance(interval, int | float):
         raise TypeError("the interval is no number")
-    if not math.isfinite(interval) or interval <= 0:
-        raise ValueError("the interval is not above zero")
+    if not 0 < interval <= sys.float_info.max:
+        raise ValueError("the interval is not above zero, or too long")
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise TypeError("pathpoints is no list of names")
     return interval, names

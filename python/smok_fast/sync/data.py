@@ -1,26 +1,27 @@
 """Samples from the buffer to the server.
 
-A batch is acknowledged only by the server's 2xx. No link and 5xx: the same batch is sent again, byte for byte. 4xx: the
-buffer tries smaller batches, until what the server objects to is alone. Either way the pause grows from try to try, and
-nothing is lost.
+A batch is acknowledged only by the server's 2xx. No link, 5xx, and a 4xx that is not about the
+content: the same batch is sent again, byte for byte. What the server rejects for its content is
+sent again in smaller batches at once, until what it objects to is alone; only that then waits.
+Either way nothing is lost.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from smok_fast.client.api import Backoff
 from smok_fast.exceptions import ResponseError
 from smok_fast.extras import BufferUpload
-from smok_fast.sync.base import SyncTask, logger
+from smok_fast.sync.base import SyncTask, logger, rejects_content
 
 if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
     from smok_fast.extras import BaseDataToSynchronize
 
-__all__ = ["DataTask"]
+__all__ = ["CheckpointTask", "DataTask"]
 
 
 class DataTask(SyncTask):
@@ -36,64 +37,121 @@ class DataTask(SyncTask):
     def __init__(self, device: SMOKDevice, linger: float, on_delivered: Callable[[], None]) -> None:
         super().__init__(device, interval=linger)
         self._on_delivered = on_delivered
-        self._backoff = Backoff(clock=self._clock)
-        self._more = False
+        self._unsent = False
+        self._rejected: dict[str, int] = {}
 
     def run(self) -> bool:
-        """Upload one batch, and keep the pauses of :class:`Backoff` between refusals.
+        """Upload one batch. CommunicatorThread keeps the pauses after those that fail.
 
         :return: whether more wait
         :raises ResponseError: the server did not take it
         """
+        self._requested.clear()
         self.answered = False
-        try:
-            self._more = self.exchange()
-        except ResponseError as error:
-            if not error.is_no_link():
-                pause = self._backoff.failed()
-                logger.warning(
-                    "A batch of samples was refused (%s); kept, next try in %.0f s", error, pause
-                )
-            raise
-        self._backoff.success()
+        self._unsent = True
+        self._unsent = self.exchange()
         self._next_run = self._clock() + self.interval
-        return self._more
+        return self._unsent
 
     def is_due(self, now: float) -> bool:
-        """Whether the linger has passed, or a backlog waits, and no pause after a refusal is on."""
-        return self._backoff.ready(now) and (self._more or super().is_due(now))
+        """Whether the linger has passed, or a backlog waits."""
+        return self._unsent or super().is_due(now)
 
     def delay(self, now: float) -> float:
-        """Infinity: CommunicatorThread is woken by the buffer."""
-        return math.inf
+        """Nothing while a backlog waits; else infinity, since the buffer wakes
+        CommunicatorThread.
+        """
+        return 0.0 if self._unsent else math.inf
 
-    def exchange(self) -> bool:
-        """Upload one batch, if there is one."""
+    def flush(self, deadline: float) -> None:
+        """Upload all that waits. Called by CommunicatorThread at its end.
+
+        :param deadline: when to give up, on the monotonic clock
+        :raises ResponseError: the server did not take it
+        """
+        while (left := deadline - time.monotonic()) > 0:
+            if not self.exchange(within=left):
+                return
+
+    def exchange(self, within: float | None = None) -> bool:
+        """Upload one batch, if there is one.
+
+        :param within: how many seconds the call may take; None for the usual number
+        """
         batch = self.device.pp_database.get_data_to_sync()
         if batch is None:
             return False
         try:
-            self._post(batch)
+            self._post(batch, within)
         except ResponseError as error:
-            if error.is_clients_fault() and isinstance(batch, BufferUpload):
-                batch.reject()
-            else:
-                batch.negative_acknowledge()
+            return self._refused(batch, error)
+        except BaseException:  # of a user's database: the batch must be answered all the same
+            batch.negative_acknowledge()
             raise
         batch.acknowledge()
+        self._last_complaint = ""
         self._on_delivered()
         return True
 
-    def _post(self, batch: BaseDataToSynchronize) -> None:
+    def _refused(self, batch: BaseDataToSynchronize, error: ResponseError) -> bool:
+        """Have the batch come again, in smaller ones if it is its content that is refused.
+
+        :return: whether smaller ones come
+        :raises ResponseError: the same batch would come
+        """
+        if not isinstance(batch, BufferUpload) or not rejects_content(error):
+            batch.negative_acknowledge()
+            if error.is_clients_fault():
+                self._complain("The server refused:", error)
+            raise error
+        batch.reject()
+        if batch.samples > 1:
+            self.answered = True
+            return True
+        self._report(batch, error)
+        raise error
+
+    def _report(self, batch: BufferUpload, error: ResponseError) -> None:
+        """Log that the server rejects a sample, once for each."""
+        (entry,) = batch.to_json()
+        path, sample = entry["path"], entry["values"][0]
+        timestamp = sample[1] if sample[0] is False else sample[0]
+        if self._rejected.get(path) != timestamp:
+            self._rejected[path] = timestamp
+            logger.warning(
+                "The server rejects the sample of %s at %d ms, and later ones of this pathpoint "
+                "wait behind it: %s",
+                path,
+                timestamp,
+                error,
+            )
+
+    def _post(self, batch: BaseDataToSynchronize, within: float | None) -> None:
         path = "/v1/device/pathpoints"
         if isinstance(batch, BufferUpload):
-            self._call(self.device.api.post, path, body=batch.body)
+            self._call(self.device.api.post, path, body=batch.body, deadline=within)
         elif data := batch.to_json():
-            self._call(self.device.api.post, path, json=[_on_the_wire(entry) for entry in data])
+            content = [_on_the_wire(entry) for entry in data]
+            self._call(self.device.api.post, path, json=content, deadline=within)
+
+
+class CheckpointTask(SyncTask):
+    """Has a database of samples save what it has not saved yet."""
+
+    name = "checkpoint"
+    needs_link = False
+    interval = 60.0
+
+    def exchange(self) -> bool:
+        """Save."""
+        self.device.pp_database.checkpoint()
+        return False
 
 
 def _on_the_wire(entry: dict[str, Any]) -> dict[str, Any]:
-    """What a database of the user's says, in the form that the server takes: see BaseDataToSynchronize.to_json."""
+    """What a database of the user's says, in the form that the server takes: see
+    BaseDataToSynchronize.to_json.
+    """
     values = []
     for value in entry["values"]:
         if not isinstance(value, dict):

@@ -57,26 +57,37 @@ class MacroExecutionTask(SyncTask):
     ) -> None:
         super().__init__(device, clock=clock)
         self._wall_clock = wall_clock
-        self._started: set[tuple[str, float]] = set()
+        self._started: dict[str, set[float]] = {}
         self._checkpoint_at = -math.inf
 
     def exchange(self) -> bool:
         """Execute what is due. A macro that cannot be executed does not stop the others."""
         now = self._wall_clock()
         for macro in self.device.macros_database.get_macros():
-            macro.leave_out({ts for macro_id, ts in self._started if macro_id == macro.macro_id})
-            occurrences = set(macro.occurrences_not_done)
-            try:
-                macro.execute(self.device, now)
-            except Exception:
-                logger.exception("Macro %s could not be executed", macro.macro_id)
-            started = occurrences.difference(macro.occurrences_not_done)
-            self._started.update((macro.macro_id, timestamp) for timestamp in started)
-        self._started = {one for one in self._started if one[1] > now - REMEMBER_STARTED}
+            if macro.should_execute(now):
+                self._execute(macro, now)
         if self._clock() >= self._checkpoint_at:
             self._checkpoint_at = self._clock() + CHECKPOINT_EVERY
+            self._forget_started(now - REMEMBER_STARTED)
             self.device.macros_database.checkpoint()
         return False
+
+    def _execute(self, macro: Macro, now: float) -> None:
+        started = self._started.setdefault(macro.macro_id, set())
+        macro.leave_out(started)
+        occurrences = set(macro.occurrences_not_done)
+        try:
+            macro.execute(self.device, now)
+        except Exception:
+            logger.exception("Macro %s could not be executed", macro.macro_id)
+        started.update(occurrences.difference(macro.occurrences_not_done))
+
+    def _forget_started(self, before: float) -> None:
+        kept = {
+            macro_id: {timestamp for timestamp in started if timestamp > before}
+            for macro_id, started in self._started.items()
+        }
+        self._started = {macro_id: started for macro_id, started in kept.items() if started}
 
 
 class MacroReportsTask(SyncTask):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,7 @@ class OrdersTask(SyncTask):
 
     def exchange(self) -> bool:
         """Fetch once."""
-        body, headers = self._call(
-            self.device.api.post, "/v1/device/orders", direct_response=True
-        )
+        body, headers = self._call(self.device.api.post, "/v1/device/orders", direct_response=True)
         try:
             sections = sections_from_body(body, headers.get("Content-Type", ""))
         except ValueError as error:
@@ -50,21 +49,26 @@ class MessagesTask(SyncTask):
         self._waiting: collections.deque[tuple[MessageOrder, Future[None]]] = collections.deque()
 
     def post(self, order: MessageOrder) -> Future[None]:
-        """Have a message posted. May be called by any thread.
+        """Have a message posted. May be called by any thread, which then wakes CommunicatorThread.
 
         :return: a Future that ends when it was posted, or fails when it was given up
         """
         future: Future[None] = Future()
         self._waiting.append((order, future))
-        self.request()
         return future
 
     def is_due(self, now: float) -> bool:
         """Whether a message waits and the server did not refuse the last one a moment ago."""
         return bool(self._waiting) and super().is_due(now)
 
+    def delay(self, now: float) -> float:
+        """Until the server may be asked, if a message waits."""
+        return max(self._refused_until - now, 0.0) if self._waiting else math.inf
+
     def exchange(self) -> bool:
-        """Post what waits. A message that the server refuses as often as its tries allow is given up."""
+        """Post what waits. A message that the server refuses as often as its tries allow is
+        given up.
+        """
         while self._waiting:
             order, future = self._waiting[0]
             try:

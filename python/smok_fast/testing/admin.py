@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -203,7 +204,7 @@ class Admin:
         self._json("PUT", "macros", device_id, list(macros))
 
     def macros(self, device_id: str) -> list[dict[str, Any]]:
-        """The macros; occurrences tell whether they are ``completed`` and how many ``reports`` say so."""
+        """The macros; each occurrence is ``completed`` or not, by so many ``reports``."""
         return list(self._json("GET", "macros", device_id))
 
     def done_macros(self, device_id: str) -> list[tuple[str, float]]:
@@ -322,7 +323,8 @@ class Admin:
 
     def _json(self, method: str, what: str, device_id: str | None = None, body: Any = None) -> Any:
         query = {} if device_id is None else {"device": device_id}
-        response = self._request(method, what, query, json=body)
+        content = {} if body is None else _encoded(body)
+        response = self._request(method, what, query, **content)
         return response.json() if response.content else None
 
     def _pages(self, what: str, device_id: str, after: int = -1, **query: str) -> Iterator[Any]:
@@ -348,6 +350,11 @@ class Admin:
         if not response.ok:
             raise ResponseError(response.status_code, _status(response))
         return response
+
+
+def _encoded(body: Any) -> dict[str, Any]:
+    # Not requests' own JSON, which refuses NaN and infinities: floats are floats here.
+    return {"data": json.dumps(body), "headers": {"Content-Type": "application/json"}}
 
 
 def _status(response: requests.Response) -> str:

@@ -1,7 +1,8 @@
 """The threads of a device.
 
-They talk to the server (CommunicatorThread), execute orders (OrderExecutorThread), have pathpoints archived and macros
-executed (ArchivingAndMacroThread), and publish logs (LogPublisherThread). Each is named like its class.
+They talk to the server (CommunicatorThread), execute orders (OrderExecutorThread), have pathpoints
+archived and macros executed (ArchivingAndMacroThread), and publish logs (LogPublisherThread). Each
+is named like its class.
 """
 
 from smok_fast.threads.archiving import ArchivingAndMacroThread

@@ -1,14 +1,14 @@
-"""ArchivingAndMacroThread: has archived pathpoints read at their intervals, and macros executed at their times.
+"""ArchivingAndMacroThread: has archived pathpoints read at their intervals, and macros executed at
+their times.
 
-It talks to no server, so that neither waits for a slow link: the lists are fetched by CommunicatorThread. The thread
-sleeps until something is due, without the GIL.
+It talks to no server, so that neither waits for a slow link: the lists are fetched by
+CommunicatorThread. The thread sleeps until something is due, without the GIL.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,8 @@ from smok_fast._core import ArchiveSchedule
 from smok_fast.basics import StorageLevel
 from smok_fast.pathpoint.orders import AdviseLevel, ReadOrder
 from smok_fast.pathpoint.pathpoint import Pathpoint
-from smok_fast.pathpoint.reparse import ReparsePathpoint
-from smok_fast.threads.base import TerminableThread
 from smok_fast.sync.macros import MacroExecutionTask
+from smok_fast.threads.base import TerminableThread
 from smok_fast.threads.executor import Poll
 
 if TYPE_CHECKING:
@@ -28,7 +27,8 @@ __all__ = ["ArchivingAndMacroThread"]
 
 logger = logging.getLogger(__name__)
 
-#: The longest sleep, in seconds. Macros are looked at once a second, since the list and the clock may change.
+#: The longest sleep, in seconds. Macros are looked at once a second, since the list and the clock
+#: may change.
 IDLE = 60.0
 MACROS_EVERY = 1.0
 
@@ -51,19 +51,20 @@ class ArchivingAndMacroThread(TerminableThread):
     def set_archives(self, instructions: Mapping[float, Sequence[str]]) -> None:
         """Replace what is archived. May be called by any thread; takes effect at once.
 
-        :param instructions: names of pathpoints by interval in seconds; of several intervals for one pathpoint the
-            shortest counts
+        :param instructions: names of pathpoints by interval in seconds; of several intervals for
+            one pathpoint the shortest counts
         """
+        wanted = dict(instructions)
+        if wanted == self._instructions and len(self._schedule):
+            return
+        intervals: dict[Pathpoint, float] = {}
+        for interval, names in wanted.items():
+            for pathpoint in self._pathpoints(names):
+                known = intervals.get(pathpoint)
+                intervals[pathpoint] = interval if known is None else min(interval, known)
         with self._lock:
-            if dict(instructions) == self._instructions and len(self._schedule):
-                return
-            self._instructions = dict(instructions)
-            intervals: dict[Pathpoint, float] = {}
-            for interval, names in instructions.items():
-                for pathpoint in self._pathpoints(names):
-                    known = intervals.get(pathpoint)
-                    intervals[pathpoint] = interval if known is None else min(interval, known)
             self._schedule.replace(list(intervals.items()))
+            self._instructions = wanted
 
     def run(self) -> None:
         """The thread's loop."""
@@ -87,7 +88,9 @@ class ArchivingAndMacroThread(TerminableThread):
         return self._schedule.overruns
 
     def _pathpoints(self, names: Sequence[str]) -> set[Pathpoint]:
-        """The native pathpoints behind these names; what the device does not have is logged and skipped."""
+        """The native pathpoints behind these names; what the device does not have is logged and
+        skipped.
+        """
         pathpoints: set[Pathpoint] = set()
         for name in names:
             try:

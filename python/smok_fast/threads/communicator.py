@@ -2,12 +2,14 @@
 
 Invariants:
 
-- One task at a time, in the order of the list: what people wait for goes ahead of samples, and each task is short, so
-  that a backlog of days does not hold up an order.
-- While there is no link nothing is tried before the back-off's pause is over, however much is asked for. The log says
-  once that the link is gone, and once that it is back.
-- A task that the server refuses waits for itself; the others go on. What a task or a callback of the user's raises is
-  logged and stops nothing.
+- One task at a time, in the order of the list: what people wait for goes ahead of samples, and each
+  task is short, so that a backlog of days does not hold up an order.
+- While there is no link nothing is tried before the back-off's pause is over, however much is asked
+  for. The log says once that the link is gone, and once that it is back.
+- A task that the server refuses, or fails at, is tried again after pauses of its own that grow; the
+  others go on. What a task or a callback of the user's raises is logged and stops nothing.
+- New samples wake the thread only when they can be uploaded.
+- At the end what waits is uploaded, for a few seconds at most, unless the link is down.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from smok_fast.client.api import Backoff
+from smok_fast._backoff import Backoff
 from smok_fast.exceptions import ResponseError
 from smok_fast.sync.base import SyncTask
+from smok_fast.sync.data import DataTask
 from smok_fast.threads.base import TerminableThread
 
 if TYPE_CHECKING:
@@ -36,13 +39,16 @@ IDLE = 60.0
 #: Seconds from one cycle to the next at least, so that a task that is due for ever cannot spin.
 SHORTEST_PAUSE = 0.02
 
+#: For how many seconds samples are still uploaded after the thread was asked to end.
+FLUSH_FOR = 3.0
+
 
 class CommunicatorThread(TerminableThread):
     """See the module's comment.
 
     :param device: the device
     :param tasks: what to talk about, the most urgent first
-    :param buffer: new samples in it wake the thread
+    :param buffer: new samples in it wake the thread, if one of the tasks uploads them
     :param linger: seconds for which new samples gather before an upload
     """
 
@@ -52,6 +58,8 @@ class CommunicatorThread(TerminableThread):
         super().__init__(name="CommunicatorThread")
         self._device = device
         self._tasks = tasks
+        self._retries = {task: Retry() for task in tasks}
+        self._uploads = next((task for task in tasks if isinstance(task, DataTask)), None)
         self._buffer = buffer
         self._linger = linger
         self._link = Link(device.url)
@@ -69,6 +77,19 @@ class CommunicatorThread(TerminableThread):
             except Exception:
                 logger.exception("A cycle of the communicator failed")
             self._pause()
+        self.flush()
+
+    def flush(self) -> None:
+        """Upload what waits, unless the link is down, for :data:`FLUSH_FOR` seconds at most.
+
+        Called by the thread at its end, or by SMOKDevice.close() when this thread runs it.
+        """
+        if self._uploads is None or not self._device.allow_sync or self._link.is_up is False:
+            return
+        try:
+            self._uploads.flush(time.monotonic() + FLUSH_FOR)
+        except Exception as error:
+            logger.warning("Samples were left behind at the end: %s", error)
 
     def terminate(self) -> None:
         """Have the thread end after the call that it is at. May be called by any thread."""
@@ -91,26 +112,35 @@ class CommunicatorThread(TerminableThread):
         now = time.monotonic()
         if task.needs_link and not (self._device.allow_sync and self._link.ready(now)):
             return False
-        return task.is_due(now)
+        return self._retries[task].ready(now) and task.is_due(now)
 
     def _run_task(self, task: SyncTask) -> bool:
         try:
             more = task.run()
         except ResponseError as error:
-            if not error.is_no_link():
-                self._link.up()
-            elif self._device.allow_sync and not self.terminating:
-                self._link.down(error)
-                self._tell(self._device.on_failed_sync)
+            self._failed(task, error)
             return False
         except Exception:
             logger.exception("Synchronization of %s failed", task.name)
+            self._retries[task].failed()
             return False
+        self._retries[task].succeeded()
         if task.answered:
             self._link.up()
             self._tell(self._device.on_successful_sync)
         self._device.note_conversation()
         return more
+
+    def _failed(self, task: SyncTask, error: ResponseError) -> None:
+        if not error.is_no_link():
+            self._link.up()
+            retry = self._retries[task]
+            if not (retry.failing or error.is_clients_fault()):  # the task logs those itself
+                logger.warning("The server fails at %s (%s); trying again", task.name, error)
+            retry.failed()
+        elif self._device.allow_sync and not self.terminating:
+            self._link.down(error)
+            self._tell(self._device.on_failed_sync)
 
     def _pause(self) -> None:
         """Sleep until a task is due. New samples end it, but then they gather for a while."""
@@ -119,16 +149,22 @@ class CommunicatorThread(TerminableThread):
         pause = min(max(pause, SHORTEST_PAUSE), IDLE)
         if self.terminating:
             return
-        may_upload = self._device.allow_sync and self._link.ready(now)
+        may_upload = (
+            self._uploads is not None
+            and self._device.allow_sync
+            and self._link.ready(now)
+            and self._retries[self._uploads].ready(now)
+        )
         if self._buffer.wait(pause, may_upload) and may_upload and not self.terminating:
-            self._buffer.wait(min(self._linger, pause), False)
+            self._buffer.wait(min(max(self._linger, SHORTEST_PAUSE), pause), False)
 
     def _delay(self, task: SyncTask, now: float) -> float:
+        retry = self._retries[task].pause(now)
         if not task.needs_link:
-            return task.delay(now)
+            return max(task.delay(now), retry)
         if not self._device.allow_sync:
             return IDLE
-        return max(task.delay(now), self._link.pause(now))
+        return max(task.delay(now), retry, self._link.pause(now))
 
     def _tell(self, callback: Callable[[], None]) -> None:
         try:
@@ -137,42 +173,61 @@ class CommunicatorThread(TerminableThread):
             logger.exception("%s raised", callback.__name__)
 
 
-class Link:
-    """Whether the server is reached, and when to try again if not. For CommunicatorThread; ``is_up`` for any.
+class Retry:
+    """When to try again what has failed: after pauses that grow. For CommunicatorThread."""
 
-    :param url: where the server is, for the log
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self) -> None:
         self._backoff = Backoff()
         self._resume_at = 0.0
-        self._down_since: float | None = None
-        self.is_up: bool | None = None
+        self.failing = False
 
     def ready(self, now: float) -> bool:
-        """Whether the server may be tried."""
+        """Whether it may be tried."""
         return now >= self._resume_at
 
     def pause(self, now: float) -> float:
         """Seconds until it may be."""
         return max(self._resume_at - now, 0.0)
 
-    def up(self) -> None:
-        """The server has answered."""
+    def failed(self) -> None:
+        """Note a failure."""
+        self._resume_at = time.monotonic() + self._backoff.failed()
+        self.failing = True
+
+    def succeeded(self) -> None:
+        """Note a success."""
         self._backoff.success()
         self._resume_at = 0.0
-        self.is_up = True
-        if self._down_since is not None:
+        self.failing = False
+
+
+class Link(Retry):
+    """Whether the server is reached, and when to try again if not. For CommunicatorThread;
+    ``is_up`` for any.
+
+    :param url: where the server is, for the log
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self._down_since = 0.0
+        self.is_up: bool | None = None
+
+    def up(self) -> None:
+        """The server has answered."""
+        if self.failing:
             lasted = time.monotonic() - self._down_since
-            self._down_since = None
             logger.warning("Link to %s is back after %.0f s", self._url, lasted)
+        self.succeeded()
+        self.is_up = True
 
     def down(self, error: ResponseError) -> None:
         """The server has not answered."""
-        now = time.monotonic()
-        self._resume_at = now + self._backoff.failed()
+        if not self.failing:
+            self._down_since = time.monotonic()
+            logger.warning(
+                "No link to %s (%s); trying again with growing pauses", self._url, error.status
+            )
+        self.failed()
         self.is_up = False
-        if self._down_since is None:
-            self._down_since = now
-            logger.warning("No link to %s (%s); trying again with growing pauses", self._url, error.status)

@@ -2,14 +2,16 @@
 
 Invariants:
 
-- Joinable sections overlap: the thread starts one after the other and does not wait for their Futures. A CANNOT_JOIN
-  section is a barrier both ways: it starts when everything before it has finished, and everything after it starts when it
-  has.
-- A section is done when its orders are: values and failures recorded, Futures ended, retries used up, messages posted,
-  and its longest wait over, counted from its start.
-- The plain reads and writes run in the native :class:`smok_fast._core.OrderRunner`, which tells an :class:`Execution`
-  about everything else.
-- Nothing that user code raises ends the thread or a section.
+- Joinable sections overlap: the thread starts one after the other and does not wait for their
+  Futures. A CANNOT_JOIN section is a barrier both ways: it starts when everything before it has
+  finished, and everything after it starts when it has.
+- A section is done when its orders are: values and failures recorded, Futures ended, retries used
+  up, messages posted, and its longest wait over, counted from its start.
+- The plain reads and writes run in the native :class:`smok_fast._core.OrderRunner`, which tells an
+  :class:`Execution` about everything else.
+- Nothing that user code raises ends the thread or a section, SystemExit included.
+- A section whose orders were cut short by the end of the thread is never completed as if they had
+  been executed: it stays under way, and whoever waits for it is told when it is abandoned.
 """
 
 from __future__ import annotations
@@ -163,7 +165,7 @@ class Execution:
         advise = max(order.advise for order in orders)
         try:
             results = group.on_read_group(pathpoints, advise)
-        except Exception as error:
+        except BaseException as error:
             self._group_raised(orders, pathpoints, error)
             return
         if not isinstance(results, Future):
@@ -177,19 +179,19 @@ class Execution:
     def _read_ended(self, order: ReadOrder, pathpoint: Pathpoint, future: Future[Any]) -> None:
         try:
             error = _exception_of(future)
-            if error is None or _is_failure(error):
-                if record_result(pathpoint, future.result() if error is None else error):
-                    self.failed(order, pathpoint)
-            else:
+            failure = _failure(error)
+            if error is not None and failure is None:
                 pathpoint._end_poll()
                 reports.read_raised(pathpoint, error)
+            elif record_result(pathpoint, failure or future.result()):
+                self.failed(order, pathpoint)
         finally:
             self.end()
 
     def _write_ended(self, order: WriteOrder, pathpoint: Pathpoint, future: Future[Any]) -> None:
         try:
             error = _exception_of(future)
-            if error is not None and _is_failure(error):
+            if _failure(error) is not None:
                 self.failed(order, pathpoint)
             elif error is not None:
                 reports.write_raised(pathpoint, error)
@@ -211,8 +213,10 @@ class Execution:
     def _group_read(
         self, orders: list[ReadOrder], pathpoints: list[Pathpoint], results: Sequence[ReadResult]
     ) -> None:
-        if len(results) != len(pathpoints):
-            wrong = ValueError(f"{len(results)} results for {len(pathpoints)} pathpoints")
+        if not isinstance(results, Sequence) or len(results) != len(pathpoints):
+            wrong = ValueError(
+                f"{len(pathpoints)} pathpoints, but the results are {results!r:.200}"
+            )
             self._group_raised(orders, pathpoints, wrong)
             return
         for index in record_results(pathpoints, results):
@@ -221,17 +225,16 @@ class Execution:
     def _group_raised(
         self, orders: list[ReadOrder], pathpoints: list[Pathpoint], error: BaseException
     ) -> None:
-        if isinstance(error, OperationFailedError) and _is_failure(error):
-            self._group_read(orders, pathpoints, [error] * len(pathpoints))
+        failure = _failure(error)
+        if failure is not None:
+            self._group_read(orders, pathpoints, [failure] * len(pathpoints))
             return
         for pathpoint in pathpoints:
             pathpoint._end_poll()
         reports.read_raised(pathpoints[0], error)
 
     def _retry(self, order: ReadOrder | WriteOrder) -> None:
-        try:
-            self._thread.execute_orders(self, [order])
-        finally:
+        if self._thread.execute_orders(self, [order]):
             self.end()
 
     def _pause(self, order: ReadOrder | WriteOrder) -> float:
@@ -244,35 +247,49 @@ class OrderExecutorThread(TerminableThread):
     """Takes sections from the order queue and executes them.
 
     :param device: the device
+    :param clock: monotonic seconds, by which retries and waits are timed
     """
 
-    def __init__(self, device: SMOKDevice) -> None:
+    def __init__(self, device: SMOKDevice, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(name="OrderExecutorThread")
         self._device = device
+        self._clock = clock
         self._queue = device._order_queue
         self._runner = OrderRunner()
         self._timetable = Timetable()
         self._changed = threading.Condition()
+        self._taken: Sequence[Section] = ()
         self._under_way: set[Section] = set()
 
     def run(self) -> None:
         """The thread's loop."""
         while not self.terminating:
-            for section in self._queue.take(self._timetable.seconds_left(time.monotonic())):
+            self._taken = self._queue.take(self._timetable.seconds_left(self._clock()))
+            for section in self._taken:
                 self._execute(section)
+            self._taken = ()  # so that nothing is kept alive while the queue is empty
             self._do_due()
 
     def terminate(self) -> None:
         """Have the thread end after the order that it is at. May be called by any thread."""
         super().terminate()
         self._runner.stop()
-        self._wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look at the clock and at what is under way. May be called by any
+        thread.
+        """
+        self._queue.interrupt()
+        with self._changed:
+            self._changed.notify_all()
 
     def abandon(self) -> None:
-        """Tell everyone who waits for a section that it will not be completed. Called by the closing thread."""
-        while sections := self._queue.take(0):
-            for section in sections:
-                section.cancel()
+        """Tell everyone who waits for a section that was taken from the queue that it will not be
+        completed. Called by the closing thread.
+        """
+        for section in self._taken:
+            section.cancel()
         with self._changed:
             abandoned = list(self._under_way)
             self._under_way.clear()
@@ -289,23 +306,27 @@ class OrderExecutorThread(TerminableThread):
             return self._device.get_pathpoint(name)
         except KeyError:
             logger.error("order for unknown pathpoint %s skipped", name)
-        except Exception:
+        except BaseException:
             logger.exception("no pathpoint %s: provide_unknown_pathpoint failed", name)
         return None
 
-    def execute_orders(self, execution: Execution, orders: list[Order]) -> None:
-        """Run orders up to their end, or up to their Futures."""
+    def execute_orders(self, execution: Execution, orders: list[Order]) -> bool:
+        """Run orders up to their end, or up to their Futures.
+
+        :return: False if the end of the thread has cut them short
+        """
         index = 0
         while index < len(orders) and not self.terminating:
             index = self._runner.run(orders, index, self._device.pathpoints, execution)
             if index < len(orders) and not self.terminating:
                 self._execute_other(execution, orders[index])
                 index += 1
+        return index >= len(orders)
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Have an action done by the executor thread after a while."""
-        self._timetable.at(time.monotonic() + seconds, action)
-        self._wake()
+        self._timetable.at(self._clock() + seconds, action)
+        self.wake()
 
     def finished(self, section: Section) -> None:
         """A section has nothing left to do."""
@@ -313,11 +334,6 @@ class OrderExecutorThread(TerminableThread):
             self._under_way.discard(section)
             self._changed.notify_all()
         section.mark_as_done()
-
-    def _wake(self) -> None:
-        self._queue.interrupt()
-        with self._changed:
-            self._changed.notify_all()
 
     def _execute(self, section: Section) -> None:
         barrier = section.disposition == Disposition.CANNOT_JOIN
@@ -338,7 +354,7 @@ class OrderExecutorThread(TerminableThread):
     def _execute_by_user(self, section: Section) -> None:
         try:
             self._device.execute_section(section)
-        except Exception:
+        except BaseException:
             logger.exception("execute_section raised on %r", section)
         self.finished(section)
 
@@ -348,11 +364,13 @@ class OrderExecutorThread(TerminableThread):
         if wait is not None:
             execution.begin()
             self.later(wait, execution.end)
+        complete = True
         try:
-            self.execute_orders(execution, section.orders)
+            complete = self.execute_orders(execution, section.orders)
         except Exception:
             logger.exception("executing %r failed, the rest of it is skipped", section)
-        execution.end()
+        if complete:
+            execution.end()
 
     def _execute_other(self, execution: Execution, order: Order) -> None:
         if isinstance(order, MessageOrder):
@@ -367,24 +385,24 @@ class OrderExecutorThread(TerminableThread):
         try:
             if not self._device.execute_sysctl(order.op_type, order.op_args):
                 logger.warning("%r was not recognised", order)
-        except Exception:
+        except BaseException:
             logger.exception("execute_sysctl raised on %r", order)
 
     def _wait_for_all(self) -> None:
         """Wait until every section that was started has finished."""
         try:
             self._device.sync_sections(lambda: self.terminating)
-        except Exception:
+        except BaseException:
             logger.exception("sync_sections raised")
-        while not self.terminating:
+        while True:
             self._do_due()
             with self._changed:
-                if not self._under_way:
+                if self.terminating or not self._under_way:
                     return
-                self._changed.wait(self._timetable.seconds_left(time.monotonic()))
+                self._changed.wait(self._timetable.seconds_left(self._clock()))
 
     def _do_due(self) -> None:
-        for action in self._timetable.pop_due(time.monotonic()):
+        for action in self._timetable.pop_due(self._clock()):
             try:
                 action()
             except Exception:
@@ -392,7 +410,9 @@ class OrderExecutorThread(TerminableThread):
 
 
 class Poll(Section):
-    """Reads that the archive schedule asks for. They are not retried: the next round reads again."""
+    """Reads that the archive schedule asks for. They are not retried: the next round reads
+    again.
+    """
 
 
 def _exception_of(future: Future[Any]) -> BaseException | None:
@@ -402,6 +422,8 @@ def _exception_of(future: Future[Any]) -> BaseException | None:
         return error
 
 
-def _is_failure(error: BaseException) -> bool:
-    """Whether this is what user code may raise: NotReadedError, which has no reason, is not."""
-    return isinstance(error, OperationFailedError) and error.reason is not None
+def _failure(error: BaseException | None) -> OperationFailedError | None:
+    """The error if user code may raise it, which NotReadedError, without a reason, is not for."""
+    if isinstance(error, OperationFailedError) and error.reason is not None:
+        return error
+    return None

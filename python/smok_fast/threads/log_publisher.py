@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import collections
 import logging
-import random
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smok_fast import minijson
+from smok_fast._backoff import Backoff
 from smok_fast.exceptions import ResponseError
 from smok_fast.sync.base import send_in_parts
 from smok_fast.threads.base import TerminableThread
@@ -123,13 +123,12 @@ class LogPublisherThread(TerminableThread):
 
     def run(self) -> None:
         """Send records until the thread is asked to end, then what is left if that is quick."""
-        pause = MIN_PAUSE
+        backoff = Backoff(MIN_PAUSE, MAX_PAUSE)
         while self._wait_for_records():
             if self._send(self._take()):
-                pause = MIN_PAUSE
+                backoff.success()
             else:
-                self._rest(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, MAX_PAUSE)
+                self._rest(backoff.failed())
         self._send_rest()
 
     def _wait_for_records(self) -> bool:

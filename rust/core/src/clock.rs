@@ -1,8 +1,9 @@
 //! The two clocks of a device.
 //!
-//! Intervals are measured on the monotonic clock, as nanoseconds since the process first asked. Wall time is only for
-//! stamping samples. Asking the system for both on every read costs more than storing the value, so the difference
-//! between the two is measured again only every [`REFRESH`]: a step of the wall clock is noticed at most that late.
+//! Intervals are measured on the monotonic clock, as nanoseconds since the process first asked.
+//! Wall time is only for stamping samples. Asking the system for both on every read costs more than
+//! storing the value, so the difference between the two is measured again only every [`REFRESH`]: a
+//! step of the wall clock is noticed at most that late.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -10,6 +11,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a measured difference between the two clocks is used.
 const REFRESH: Duration = Duration::from_millis(10);
+
+/// How long one measurement may take: a thread that is put off in the middle of it would stamp
+/// samples with a time that lies that far off.
+const MEASURED_WITHIN: Duration = Duration::from_micros(200);
+
+/// How often a measurement that took longer is repeated.
+const MOST_MEASUREMENTS: u32 = 10;
 
 static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::new);
 
@@ -37,18 +45,34 @@ impl Clock {
             difference: AtomicI64::new(0),
             measured: AtomicU64::new(0),
         };
-        clock.measure(0);
+        clock.measure();
         clock
     }
 
-    fn measure(&self, monotonic: u64) {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let wall = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
-        self.difference
-            .store(wall.saturating_sub(micros(monotonic)), Ordering::Relaxed);
-        self.measured.store(monotonic, Ordering::Relaxed);
+    fn measure(&self) {
+        let (difference, measured) = difference(|| nanos(self.origin.elapsed()), system);
+        self.difference.store(difference, Ordering::Relaxed);
+        self.measured.store(measured, Ordering::Relaxed);
+    }
+}
+
+/// Microseconds since the epoch, as the system has them.
+fn system() -> i64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Wall microseconds minus monotonic ones, and the monotonic nanoseconds at which that held.
+fn difference(monotonic: impl Fn() -> u64, wall: impl Fn() -> i64) -> (i64, u64) {
+    let mut tries = 1;
+    loop {
+        let (before, wall, after) = (monotonic(), wall(), monotonic());
+        if after.saturating_sub(before) <= nanos(MEASURED_WITHIN) || tries == MOST_MEASUREMENTS {
+            return (wall.saturating_sub(micros(after)), after);
+        }
+        tries += 1;
     }
 }
 
@@ -67,7 +91,7 @@ pub fn monotonic() -> u64 {
 pub fn now() -> Moment {
     let monotonic = monotonic();
     if monotonic.saturating_sub(CLOCK.measured.load(Ordering::Relaxed)) >= nanos(REFRESH) {
-        CLOCK.measure(monotonic);
+        CLOCK.measure();
     }
     let micros = micros(monotonic).saturating_add(CLOCK.difference.load(Ordering::Relaxed));
     Moment {
@@ -84,23 +108,40 @@ pub fn nanos(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
     fn the_wall_side_agrees_with_the_system() {
-        let before = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_millis() as i64;
-        let between = now().wall;
-        let after = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_millis() as i64;
+        let system = || {
+            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            i64::try_from(since_epoch.as_millis()).unwrap()
+        };
+        let (before, between, after) = (system(), now().wall, system());
         assert!(
             before - 11 <= between && between <= after + 11,
             "{before} {between} {after}"
         );
+    }
+
+    #[test]
+    fn a_thread_that_is_put_off_in_the_middle_of_measuring_does_not_spoil_the_wall_side() {
+        let monotonic = Cell::new(0);
+        let calls = Cell::new(0);
+        let wall = || {
+            calls.set(calls.get() + 1);
+            let wall = 1_000_000 + i64::try_from(monotonic.get() / 1_000).unwrap();
+            let put_off = if calls.get() == 1 {
+                3_000_000_000
+            } else {
+                1_000
+            };
+            monotonic.set(monotonic.get() + put_off);
+            wall
+        };
+        let (difference, measured) = difference(|| monotonic.get(), wall);
+        assert_eq!((difference, measured), (999_999, 3_000_001_000));
     }
 
     #[test]

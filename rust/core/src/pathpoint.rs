@@ -1,7 +1,7 @@
 //! Names of pathpoints and the types that they declare.
 //!
-//! The first letter of a name is the type of its values. A name that starts with `r` is a reparse pathpoint: its second
-//! letter is the type, the rest is an expression over other pathpoints.
+//! The first letter of a name is the type of its values. A name that starts with `r` is a reparse
+//! pathpoint: its second letter is the type, the rest is an expression over other pathpoints.
 
 use crate::value::Value;
 
@@ -60,8 +60,9 @@ impl Kind {
         }
     }
 
-    /// Whether a pathpoint of this type can hold the value: text in `u` and numbers elsewhere. Numbers are kept as they
-    /// are; NaN and the infinities are numbers to no SMOK server, so no pathpoint holds them.
+    /// Whether a pathpoint of this type can hold the value: text in `u` and numbers elsewhere.
+    /// Numbers are kept as they are; NaN and the infinities are numbers to no SMOK server, so no
+    /// pathpoint holds them.
     #[must_use]
     pub fn admits(self, value: &Value) -> bool {
         match value {

@@ -1,11 +1,12 @@
 //! The order queue: what waits for the order executor.
 //!
-//! Two lanes, each first in, first out: orders, and polls of the archive schedule. A poll is taken only when no order
-//! waits, so that a write never stands behind a round of polling. Whoever takes gets the head of a lane with the joinable
-//! items that directly follow it, at most [`MOST_JOINED`]; an item that cannot be joined is taken alone.
+//! Two lanes, each first in, first out: orders, and polls of the archive schedule. A poll is taken
+//! only when no order waits, so that a write never stands behind a round of polling. Whoever takes
+//! gets the head of a lane with the joinable items that directly follow it, at most
+//! [`MOST_JOINED`]; an item that cannot be joined is taken alone.
 //!
-//! Taking waits on a condition, never by polling; closing wakes everyone who waits. The queue does not know what an item
-//! is, and drops none: what was put before the close can still be taken.
+//! Taking waits on a condition, never by polling; closing wakes everyone who waits. The queue does
+//! not know what an item is, and drops none: what was put before the close can still be taken.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -81,8 +82,9 @@ impl<T> OrderQueue<T> {
         Ok(())
     }
 
-    /// Takes the next items, waiting for them at most this long; for ever if `None`. Empty when the time ran out, when
-    /// someone called [`OrderQueue::interrupt`], or when the queue is closed and has run dry.
+    /// Takes the next items, waiting for them at most this long; for ever if `None`. Empty when the
+    /// time ran out, when someone called [`OrderQueue::interrupt`], or when the queue is closed and
+    /// has run dry.
     pub fn take(&self, timeout: Option<Duration>) -> Vec<T> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.state.lock();
@@ -107,7 +109,8 @@ impl<T> OrderQueue<T> {
         self.state.lock().take()
     }
 
-    /// Makes the present call of [`OrderQueue::take`], or else the next one, return without waiting.
+    /// Makes the present call of [`OrderQueue::take`], or else the next one, return without
+    /// waiting.
     pub fn interrupt(&self) {
         self.state.lock().interrupted = true;
         self.changed.notify_all();

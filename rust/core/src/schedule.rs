@@ -1,11 +1,13 @@
 //! The archive schedule: which pathpoints are to be read when.
 //!
-//! Each pathpoint has its own interval, from 10 ms to days, on the monotonic clock. A pathpoint is due at multiples of
-//! its interval after it was added; what was missed while nobody asked is skipped, not made up for. Two things put a read
-//! off: a poll that has not ended yet (a dead slave must not pile up polls), and a sample that came from elsewhere less
-//! than three quarters of an interval ago (an order, or the user, has read it recently enough).
+//! Each pathpoint has its own interval, from 10 ms to days, on the monotonic clock. A pathpoint is
+//! due at multiples of its interval after it was added; what was missed while nobody asked is
+//! skipped, not made up for. Two things put a read off: a poll that has not ended yet (a dead slave
+//! must not pile up polls), and a sample that came from elsewhere less than three quarters of an
+//! interval ago (an order, or the user, has read it recently enough).
 //!
-//! The schedule knows series, not Python objects, and holds its lock for no longer than it takes to look at a heap.
+//! The schedule knows series, not Python objects, and holds its lock for no longer than it takes to
+//! look at a heap.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -62,8 +64,8 @@ impl<T> Default for Schedule<T> {
 }
 
 impl<T: Clone> Schedule<T> {
-    /// Replaces the whole list. A pathpoint that stays with the same interval keeps its rhythm, the others are due at
-    /// once, which is `monotonic`.
+    /// Replaces the whole list. A pathpoint that stays with the same interval keeps its rhythm, the
+    /// others are due at once, which is `monotonic`.
     pub fn replace(
         &self,
         monotonic: u64,
@@ -126,7 +128,8 @@ impl<T: Clone> Schedule<T> {
         due
     }
 
-    /// Waits until something is due, the list changes, or the schedule is closed; at most this long.
+    /// Waits until something is due, the list changes, or the schedule is closed; at most this
+    /// long.
     pub fn wait(&self, timeout: Duration) {
         let until = clock::monotonic().saturating_add(clock::nanos(timeout));
         let mut state = self.state.lock();
@@ -180,10 +183,10 @@ impl<T> Entry<T> {
         let next = self
             .due
             .saturating_add((missed + 1).saturating_mul(self.interval));
-        if let Some(recorded) = self.series.recorded_at() {
+        if let Some(recorded) = self.series.unpolled_at() {
             let again = recorded.saturating_add(self.interval);
-            // The pathpoint's own last poll ended a little after it was due, so a little of the interval always remains:
-            // only more than a quarter of it means that the sample came from elsewhere.
+            // For a quarter of the interval or less it is not worth leaving the rhythm in which
+            // pathpoints are read together.
             if again.saturating_sub(now) > self.interval / 4 {
                 self.due = again;
                 return Verdict::Fresh;
@@ -298,6 +301,15 @@ mod tests {
         assert!(bench.due(1_000).is_empty());
         assert!(bench.due(1_800).is_empty());
         assert_eq!(bench.due(1_900), ["W1"]);
+    }
+
+    #[test]
+    fn a_poll_that_takes_long_does_not_put_the_next_one_off() {
+        let bench = Bench::new(&[("W1", 1_000)]);
+        for ms in [0, 1_000, 2_000] {
+            assert_eq!(bench.due(ms), ["W1"]);
+            bench.record("W1", ms + 400);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a pathpoint can hold.
 //!
-//! A [`Reading`] is a value or the reason for which there is none; a failed read is never a value. A [`Sample`] is a
-//! reading and the millisecond at which it was taken.
+//! A [`Reading`] is a value or the reason for which there is none; a failed read is never a value.
+//! A [`Sample`] is a reading and the millisecond at which it was taken.
 
 use std::fmt;
 use std::sync::Arc;

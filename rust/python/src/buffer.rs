@@ -15,7 +15,8 @@ use crate::value;
 /// How many samples an iterator fetches under the lock at once.
 const CHUNK: usize = 1_024;
 
-/// Samples from their recording until the server has them. Every method may be called by any thread.
+/// Samples from their recording until the server has them. Every method may be called by any
+/// thread.
 #[pyclass(frozen, module = "smok_fast._core")]
 pub struct Buffer {
     pub(crate) core: Arc<Core>,
@@ -33,7 +34,8 @@ impl Buffer {
 
 #[pymethods]
 impl Buffer {
-    /// :param capacity: how many samples are kept at most; with 0, only the latest value of each pathpoint is
+    /// :param capacity: how many samples are kept at most; with 0, only the latest value of each
+    ///     pathpoint is
     #[new]
     #[pyo3(signature = (capacity = DEFAULT_CAPACITY))]
     fn new(capacity: u64) -> Self {
@@ -47,8 +49,10 @@ impl Buffer {
     /// :param name: the pathpoint's name
     /// :param timestamp: milliseconds since the epoch
     /// :param reading: a value, or an OperationFailedError
-    /// :return: False if the timestamp is not above that of the latest sample: then nothing was recorded
-    /// :raises ValueError: the name declares no type, or the value is none that the pathpoint can hold
+    /// :return: False if the timestamp is not above that of the latest sample: then nothing was
+    ///     recorded
+    /// :raises ValueError: the name declares no type, or the value is none that the pathpoint can
+    ///     hold
     fn record(
         &self,
         name: &str,
@@ -69,7 +73,8 @@ impl Buffer {
         Ok(recorded.is_ok())
     }
 
-    /// The latest sample of a pathpoint as (ms, value or OperationFailedError); None before the first.
+    /// The latest sample of a pathpoint as (ms, value or OperationFailedError); None before the
+    /// first.
     fn latest<'py>(
         &self,
         py: Python<'py>,
@@ -81,7 +86,9 @@ impl Buffer {
 
     /// How many samples of a pathpoint were recorded, and how many of them are done with.
     fn counts(&self, name: &str) -> (u64, u64) {
-        self.core.find(name).map_or((0, 0), |series| series.counts())
+        self.core
+            .find(name)
+            .map_or((0, 0), |series| series.counts())
     }
 
     /// The samples of a pathpoint with start <= timestamp <= stop, in time order.
@@ -132,8 +139,8 @@ impl Buffer {
 
     /// Note that the server does not have the samples of an upload.
     ///
-    /// :param rejected: whether it refused the content, so that smaller uploads are to be tried; otherwise the same one
-    ///     is tried again
+    /// :param rejected: whether it refused the content, so that smaller uploads are to be tried;
+    ///     otherwise the same one is tried again
     /// :return: False if that upload is not the one that is out
     #[pyo3(signature = (token, rejected = false))]
     fn refuse(&self, token: u64, rejected: bool) -> bool {
@@ -160,7 +167,8 @@ impl Buffer {
         self.core.wake();
     }
 
-    /// The figures of the buffer: pathpoints, and samples recorded, acknowledged, pending, kept and dropped.
+    /// The figures of the buffer: pathpoints, and samples recorded, acknowledged, pending, kept and
+    /// dropped.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let figures = py.detach(|| self.core.statistics());
         let dict = PyDict::new(py);

@@ -1,16 +1,18 @@
 //! The one place that calls code of the user's.
 //!
-//! No lock is held here, and nothing that the code raises goes further than to whoever is told about it.
+//! No lock is held here, and nothing that the code raises goes further than to whoever is told
+//! about it.
 
-use pyo3::{ffi, intern};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
+use pyo3::{ffi, intern};
 
 /// Calls `target.name(argument)`.
 ///
-/// This is the one call that is made for every read. In the stable ABI of Python 3.11 PyO3's `call_method1` makes a bound
-/// method and a tuple for it; `PyObject_CallMethodObjArgs` makes neither.
+/// This is the one call that is made for every read. In the stable ABI of Python 3.11 PyO3's
+/// `call_method1` makes a bound method and a tuple for it; `PyObject_CallMethodObjArgs` makes
+/// neither.
 #[allow(unsafe_code)] // measured: see above
 pub fn call_method1<'py>(
     target: &Bound<'py, PyAny>,
@@ -18,17 +20,22 @@ pub fn call_method1<'py>(
     argument: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = target.py();
-    // SAFETY: all pointers are to live objects, the list of arguments ends with a null pointer, and the result is an owned
-    // reference, or null with an exception set.
+    // SAFETY: all pointers are to live objects, the list of arguments ends with a null pointer, and
+    // the result is an owned reference, or null with an exception set.
     unsafe {
         let null = std::ptr::null_mut::<ffi::PyObject>();
-        let result =
-            ffi::PyObject_CallMethodObjArgs(target.as_ptr(), name.as_ptr(), argument.as_ptr(), null);
+        let result = ffi::PyObject_CallMethodObjArgs(
+            target.as_ptr(),
+            name.as_ptr(),
+            argument.as_ptr(),
+            null,
+        );
         Bound::from_owned_ptr_or_err(py, result)
     }
 }
 
-/// Tells the user's log about something that went wrong around a pathpoint: `smok_fast.pathpoint.reports.<name>(…)`.
+/// Tells the user's log about something that went wrong around a pathpoint:
+/// `smok_fast.pathpoint.reports.<name>(…)`.
 pub fn report<'py>(
     py: Python<'py>,
     name: &str,
@@ -57,6 +64,18 @@ pub fn store_sample<'py>(
     let py = pathpoint.py();
     if let Err(error) = store.call_method1(intern!(py, "on_new_data"), (name, timestamp, reading)) {
         report(py, "store_failed", (pathpoint, error.value(py)));
+    }
+}
+
+/// Gives what was read to a `set_new_value` of the user's.
+pub fn set_new_value<'py>(
+    pathpoint: &Bound<'py, PyAny>,
+    timestamp: i64,
+    reading: &Bound<'py, PyAny>,
+) {
+    let py = pathpoint.py();
+    if let Err(error) = pathpoint.call_method1(intern!(py, "set_new_value"), (timestamp, reading)) {
+        report(py, "set_new_value_raised", (pathpoint, error.value(py)));
     }
 }
 

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use smok_core::queue::Closed;
+use smok_core::reparse::{EvaluationError, SyntaxError};
 use smok_core::value::Reason;
 
 fn exception<'py>(
@@ -33,24 +34,62 @@ fn instance_not_ready(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
 
 /// An `OperationFailedError` instance with this reason and time.
 pub fn failure(py: Python<'_>, reason: Reason, timestamp: i64) -> PyResult<Bound<'_, PyAny>> {
-    static REASONS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let reasons = exception(py, &REASONS, "OperationFailedReason")?;
-    operation_failed_error(py)?.call1((reasons.call1((reason.code(),))?, timestamp))
+    operation_failed_error(py)?.call1((failure_reason(py, reason)?, timestamp))
 }
 
-/// The reason that an `OperationFailedError` gives. `None` for any other object, and for a `NotReadedError`, which is
-/// nothing that a read may report.
+/// A member of `OperationFailedReason`.
+fn failure_reason(py: Python<'_>, reason: Reason) -> PyResult<Bound<'_, PyAny>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    exception(py, &TYPE, "OperationFailedReason")?.call1((reason.code(),))
+}
+
+/// Whether this is an `OperationFailedError`.
+pub fn is_failure(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.is_instance(operation_failed_error(object.py())?.as_any())
+}
+
+/// The reason that an `OperationFailedError` gives. `None` for any other object, for one without an
+/// `OperationFailedReason`, and so for a `NotReadedError`, which is nothing that a read may report.
 pub fn reason_of(object: &Bound<'_, PyAny>) -> PyResult<Option<Reason>> {
     let py = object.py();
-    if !object.is_instance(operation_failed_error(py)?.as_any())? {
+    if !is_failure(object)? {
         return Ok(None);
     }
-    let reason = object.getattr(intern!(py, "reason"))?;
-    if reason.is_none() {
-        return Ok(None);
+    // Whatever else than an OperationFailedReason the user put there is no reason.
+    let code = object
+        .getattr(intern!(py, "reason"))
+        .and_then(|reason| reason.getattr(intern!(py, "value")))
+        .and_then(|code| code.extract::<String>());
+    Ok(code.ok().and_then(|code| Reason::from_code(&code)))
+}
+
+/// A `ReparseError` instance; its time is now if none is given.
+pub fn reparse_failure<'py>(
+    py: Python<'py>,
+    error: &EvaluationError,
+    timestamp: Option<i64>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let reason = failure_reason(py, error.reason())?;
+    exception(py, &TYPE, "ReparseError")?.call1((error.to_string(), reason, timestamp))
+}
+
+/// The error of an expression that has no value.
+pub fn reparse(py: Python<'_>, error: &EvaluationError) -> PyErr {
+    match reparse_failure(py, error, None) {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(error) => error,
     }
-    let code: String = reason.getattr(intern!(py, "value"))?.extract()?;
-    Ok(Reason::from_code(&code))
+}
+
+/// The error of a text that is no expression.
+pub fn reparse_syntax(py: Python<'_>, text: &str, error: &SyntaxError) -> PyErr {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let arguments = (&error.message, text, error.position, &error.caret);
+    match exception(py, &TYPE, "ReparseSyntaxError").and_then(|class| class.call1(arguments)) {
+        Ok(instance) => PyErr::from_value(instance),
+        Err(error) => error,
+    }
 }
 
 /// The error of a value that was not read yet.

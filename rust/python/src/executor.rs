@@ -1,8 +1,9 @@
 //! The loop over a section's reads and writes.
 //!
-//! A plain value goes from `on_read` straight into the buffer. Everything else is rare, and is told to the *execution*, a
-//! Python object of the order executor's: Futures, failures, exceptions, unknown pathpoints, stale writes, read groups.
-//! The loop holds no lock, and ends early when `stop` was called.
+//! A plain value goes from `on_read` straight into the buffer. Everything else is rare, and is told
+//! to the *execution*, a Python object of the order executor's: Futures, failures, exceptions,
+//! unknown pathpoints, stale writes, read groups. The loop holds no lock, and ends early when
+//! `stop` was called.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,7 +42,8 @@ impl OrderRunner {
     /// :param orders: the orders of a section
     /// :param start: index of the first one to run
     /// :param pathpoints: the device's pathpoints by name
-    /// :param execution: who is told about everything but plain values; see smok_fast.threads.executor.Execution
+    /// :param execution: who is told about everything but plain values; see
+    ///     smok_fast.threads.executor.Execution
     /// :return: index of the first order that was not run
     fn run(
         &self,

@@ -25,7 +25,10 @@ mod _core {
     #[pymodule_export]
     use super::minijson::{DecodingError, EncodingError, MiniJSONError, dumps, loads};
     #[pymodule_export]
-    use super::modbus::{ModbusClient, ModbusQuery, ModbusRequest, ModbusServer, modbus_plan};
+    use super::modbus::{
+        ModbusBlock, ModbusClient, ModbusPlanner, ModbusQuery, ModbusRequest, ModbusServer,
+        RegisterName,
+    };
     #[pymodule_export]
     use super::order::{
         MessageOrder, Order, ReadOrder, SysctlOrder, WaitOrder, WriteOrder, decode_sections,
@@ -34,6 +37,8 @@ mod _core {
     use super::pathpoint::PathpointCore;
     #[pymodule_export]
     use super::queue::OrderQueue;
+    #[pymodule_export]
+    use super::reparse::{Computation, Expression};
     #[pymodule_export]
     use super::schedule::ArchiveSchedule;
 }

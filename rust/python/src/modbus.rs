@@ -1,18 +1,22 @@
-//! MODBUS requests, both sides of a MODBUS TCP connection, and the planner of reads.
+//! MODBUS requests, both sides of a MODBUS TCP connection, registers and the planner of reads.
 
-use std::collections::BTreeSet;
-
+use parking_lot::Mutex;
+use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 
-use smok_core::modbus::client::{Client, ClientError};
+use smok_core::modbus::client::Client;
 use smok_core::modbus::pdu::{
-    Answer, ExceptionCode, Operation, Request, Table, Values, encode_exception,
+    Answer, ExceptionCode, LimitError, Operation, Request, ResponseError, Table, Values,
+    encode_exception,
 };
-use smok_core::modbus::planner::{self, Cut, Item};
-use smok_core::modbus::tcp::{Frame, FrameParser, encode_frame};
+use smok_core::modbus::planner::{Block, Planner};
+use smok_core::modbus::register::{Register, WriteError};
+use smok_core::modbus::tcp::{Frame, FrameError, FrameParser, encode_frame};
+
+use crate::value;
 
 /// An integer of a request, or a ValueError that names it.
 fn integer<'py, T>(value: &Bound<'py, PyAny>, what: &str, max: u16) -> PyResult<T>
@@ -31,7 +35,11 @@ where
 /// The values of any iterable. A tuple lends its items without counting references, which makes 125 registers a third
 /// cheaper than iterating over a list does.
 fn tuple<'py>(values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
-    Ok(values.py().get_type::<PyTuple>().call1((values,))?.cast_into()?)
+    Ok(values
+        .py()
+        .get_type::<PyTuple>()
+        .call1((values,))?
+        .cast_into()?)
 }
 
 fn words(values: &Bound<'_, PyAny>) -> PyResult<Vec<u16>> {
@@ -44,7 +52,10 @@ fn words(values: &Bound<'_, PyAny>) -> PyResult<Vec<u16>> {
 }
 
 fn bits(values: &Bound<'_, PyAny>) -> PyResult<Vec<bool>> {
-    tuple(values)?.iter_borrowed().map(|value| value.is_truthy()).collect()
+    tuple(values)?
+        .iter_borrowed()
+        .map(|value| value.is_truthy())
+        .collect()
 }
 
 fn table(function: u8) -> PyResult<Table> {
@@ -84,12 +95,10 @@ impl ModbusRequest {
                 )));
             }
         };
-        let request = Request::new(integer(address, "an address", u16::MAX)?, operation)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        Ok(Self {
-            unit: integer(unit, "a unit", u8::MAX.into())?,
-            request,
-        })
+        request(
+            integer(unit, "a unit", u8::MAX.into())?,
+            Request::new(integer(address, "an address", u16::MAX)?, operation),
+        )
     }
 
     #[getter]
@@ -130,9 +139,9 @@ impl ModbusRequest {
 }
 
 /// The client's side of a MODBUS TCP connection.
-#[pyclass(module = "smok_fast._core")]
+#[pyclass(frozen, module = "smok_fast._core")]
 pub struct ModbusClient {
-    client: Client,
+    client: Mutex<Client>,
 }
 
 #[pymethods]
@@ -140,62 +149,82 @@ impl ModbusClient {
     #[new]
     fn new() -> Self {
         Self {
-            client: Client::new(),
+            client: Mutex::new(Client::new()),
         }
     }
 
-    fn begin<'py>(&mut self, py: Python<'py>, request: &ModbusRequest) -> Bound<'py, PyBytes> {
-        PyBytes::new(
-            py,
-            &self.client.begin(request.unit, request.request.clone()),
-        )
+    fn begin<'py>(&self, py: Python<'py>, request: &ModbusRequest) -> Bound<'py, PyBytes> {
+        let frame = self
+            .client
+            .lock()
+            .begin(request.unit, request.request.clone());
+        PyBytes::new(py, &frame)
     }
 
-    fn feed<'py>(&mut self, py: Python<'py>, data: &[u8]) -> PyResult<Option<Bound<'py, PyList>>> {
-        match self.client.feed(data) {
-            Ok(None) => Ok(None),
-            Ok(Some(Answer::Bits(bits))) => PyList::new(py, bits.iter()).map(Some),
-            Ok(Some(Answer::Registers(registers))) => PyList::new(py, registers.iter()).map(Some),
-            Ok(Some(Answer::Written)) => Ok(Some(PyList::empty(py))),
-            Err(error) => Err(client_error(py, error)),
-        }
+    fn feed<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Option<Bound<'py, PyList>>> {
+        let fed = self.client.lock().feed(data);
+        let Some(reply) = fed.map_err(|error| frame_error(py, error))? else {
+            return Ok(None);
+        };
+        Ok(Some(match reply.answer() {
+            Ok(Answer::Bits(bits)) => PyList::new(py, bits.iter())?,
+            Ok(Answer::Registers(registers)) => PyList::new(py, registers.iter())?,
+            Ok(Answer::Written) => PyList::empty(py),
+            Err(error) => return Err(response_error(py, error)),
+        }))
     }
 
-    fn reset(&mut self) {
-        self.client.reset();
+    fn reset(&self) {
+        self.client.lock().reset();
     }
 
     #[getter]
     fn is_between_frames(&self) -> bool {
-        self.client.is_between_frames()
+        self.client.lock().is_between_frames()
     }
 
     #[getter]
     fn stale(&self) -> u64 {
-        self.client.ignored().stale
+        self.client.lock().ignored().stale
     }
 
     #[getter]
     fn other_unit(&self) -> u64 {
-        self.client.ignored().other_unit
+        self.client.lock().ignored().other_unit
     }
 }
 
-/// The exception of `smok_fast.modbus` for this error.
-fn client_error(py: Python<'_>, error: ClientError) -> PyErr {
+fn frame_error(py: Python<'_>, error: FrameError) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    modbus_error(py, &CLASS, "FrameError", (error.to_string(),))
+}
+
+fn response_error(py: Python<'_>, error: ResponseError) -> PyErr {
     static EXCEPTION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static BAD: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static FRAME: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let (class, name) = match error {
-        ClientError::Exception(_) => (&EXCEPTION, "ExceptionResponseError"),
-        ClientError::Bad(_) => (&BAD, "BadResponseError"),
-        ClientError::Frame(_) => (&FRAME, "FrameError"),
-    };
+    match error {
+        ResponseError::Exception(code) => modbus_error(
+            py,
+            &EXCEPTION,
+            "ExceptionResponseError",
+            (code.0, code.name()),
+        ),
+        ResponseError::Bad(bad) => modbus_error(py, &BAD, "BadResponseError", (bad.to_string(),)),
+    }
+}
+
+/// An exception of `smok_fast.modbus`.
+fn modbus_error<A>(
+    py: Python<'_>,
+    class: &PyOnceLock<Py<PyType>>,
+    name: &str,
+    arguments: A,
+) -> PyErr
+where
+    A: PyErrArguments + Send + Sync + 'static,
+{
     match class.import(py, "smok_fast.modbus.exceptions", name) {
-        Ok(class) => match error {
-            ClientError::Exception(code) => PyErr::from_type(class.clone(), (code.0, code.name())),
-            _ => PyErr::from_type(class.clone(), (error.to_string(),)),
-        },
+        Ok(class) => PyErr::from_type(class.clone(), arguments),
         Err(error) => error,
     }
 }
@@ -299,47 +328,203 @@ impl ModbusQuery {
     }
 }
 
-/// Plan the reading of items, each (unit, function, address, count), without spanning cuts, each
-/// (unit, function, address). Returns requests, each with the places of its items in the list.
-#[pyfunction]
-pub fn modbus_plan(
-    items: Vec<(u8, u8, u16, u16)>,
-    max_gap: u16,
-    cuts: Vec<(u8, u8, u16)>,
-) -> PyResult<Vec<(ModbusRequest, Vec<usize>)>> {
-    let invalid =
-        |error: smok_core::modbus::pdu::LimitError| PyValueError::new_err(error.to_string());
-    let items = items
-        .into_iter()
-        .map(|(unit, function, address, count)| {
-            Item::new(unit, table(function)?, address, count).map_err(invalid)
-        })
-        .collect::<PyResult<Vec<_>>>()?;
-    let cuts = cuts
-        .into_iter()
-        .map(|(unit, function, address)| {
-            Ok(Cut {
-                unit,
-                table: table(function)?,
-                address,
+/// What the name of a MODBUS pathpoint says; see :mod:`smok_fast.modbus.names`.
+///
+/// :param name: name of the pathpoint, as ``W1r4002``
+/// :raises ValueError: it is not the name of a register; the message says why
+#[pyclass(frozen, eq, hash, module = "smok_fast._core")]
+#[derive(PartialEq, Eq, Hash)]
+pub struct RegisterName {
+    register: Register,
+}
+
+#[pymethods]
+impl RegisterName {
+    #[new]
+    fn new(name: &str) -> PyResult<Self> {
+        match Register::parse(name) {
+            Ok(register) => Ok(Self { register }),
+            Err(error) => Err(PyValueError::new_err(format!("{name:?}: {error}"))),
+        }
+    }
+
+    /// The type letter: B, W, w, f or d.
+    #[getter]
+    fn r#type(&self) -> char {
+        self.register.kind().letter()
+    }
+
+    /// Unit identifier.
+    #[getter]
+    fn unit(&self) -> u8 {
+        self.register.unit()
+    }
+
+    /// The table, as a :class:`smok_fast.modbus.Table` says it: the code of the function that reads it.
+    #[getter]
+    fn table(&self) -> u8 {
+        self.register.table().read_function()
+    }
+
+    /// First address, counted from 0.
+    #[getter]
+    fn address(&self) -> u16 {
+        self.register.address()
+    }
+
+    /// How many registers or bits hold the value.
+    #[getter]
+    fn count(&self) -> u16 {
+        self.register.count()
+    }
+
+    /// Whether MODBUS has functions that write the table.
+    #[getter]
+    fn is_writable(&self) -> bool {
+        self.register.table().is_writable()
+    }
+
+    /// The value that these registers or bits hold.
+    ///
+    /// :param values: as many as :attr:`count` says
+    /// :raises ValueError: they are not, or they are a float that is NaN or infinite, which no pathpoint can be
+    fn decode<'py>(&self, values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self.register.decode(&words(values)?) {
+            Some(decoded) => value::to_python(values.py(), &decoded),
+            None => Err(PyValueError::new_err(format!("{values} hold no number"))),
+        }
+    }
+
+    /// The registers or bits that hold a value.
+    ///
+    /// :param value: a value of the type
+    /// :raises ValueError: the type cannot hold it
+    fn encode(&self, value: &Bound<'_, PyAny>) -> PyResult<Vec<u16>> {
+        value::value(value)
+            .and_then(|value| self.register.encode(&value))
+            .ok_or_else(|| cannot_write(value, WriteError::Value))
+    }
+
+    /// The request that reads it.
+    fn read_request(&self) -> PyResult<ModbusRequest> {
+        let (table, count) = (self.register.table(), self.register.count());
+        request(
+            self.register.unit(),
+            Request::new(self.register.address(), Operation::Read { table, count }),
+        )
+    }
+
+    /// The request that writes a value: function 5 for a coil, 6 for one register, 16 for several.
+    ///
+    /// :param value: a value of the type
+    /// :raises ValueError: the type cannot hold it, or the table can only be read
+    fn write_request(&self, value: &Bound<'_, PyAny>) -> PyResult<ModbusRequest> {
+        let given = value::value(value).ok_or_else(|| cannot_write(value, WriteError::Value))?;
+        match self.register.write_request(&given) {
+            Ok(request) => Ok(ModbusRequest {
+                unit: self.register.unit(),
+                request,
+            }),
+            Err(error) => Err(cannot_write(value, error)),
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "<RegisterName: type {}, unit {}, table {}, address {}>",
+            self.r#type(),
+            self.unit(),
+            self.table(),
+            self.address()
+        )
+    }
+}
+
+fn cannot_write(value: &Bound<'_, PyAny>, error: WriteError) -> PyErr {
+    PyValueError::new_err(format!("{value} cannot be written: {error}"))
+}
+
+fn request(unit: u8, request: Result<Request, LimitError>) -> PyResult<ModbusRequest> {
+    match request {
+        Ok(request) => Ok(ModbusRequest { unit, request }),
+        Err(error) => Err(PyValueError::new_err(error.to_string())),
+    }
+}
+
+/// Plans the reading of registers in as few requests as possible.
+#[pyclass(module = "smok_fast._core")]
+pub struct ModbusPlanner {
+    planner: Planner,
+}
+
+#[pymethods]
+impl ModbusPlanner {
+    #[new]
+    fn new(max_gap: u16) -> Self {
+        Self {
+            planner: Planner::new(max_gap),
+        }
+    }
+
+    fn plan(&self, registers: &Bound<'_, PyList>) -> PyResult<Vec<ModbusBlock>> {
+        let registers = registers
+            .iter()
+            .map(|name| Ok(name.cast::<RegisterName>()?.get().register))
+            .collect::<PyResult<Vec<Register>>>()?;
+        let blocks = self.planner.plan(&registers);
+        Ok(blocks
+            .into_iter()
+            .map(|block| ModbusBlock { block })
+            .collect())
+    }
+
+    fn cut_before(&mut self, block: &ModbusBlock) {
+        self.planner.cut_before(&block.block);
+    }
+
+    fn cut_around(&mut self, block: &ModbusBlock) {
+        self.planner.cut_around(&block.block);
+    }
+}
+
+/// What one request reads.
+#[pyclass(frozen, module = "smok_fast._core")]
+pub struct ModbusBlock {
+    block: Block,
+}
+
+#[pymethods]
+impl ModbusBlock {
+    #[getter]
+    fn request(&self) -> PyResult<ModbusRequest> {
+        request(self.block.unit, self.block.request())
+    }
+
+    #[getter]
+    fn indices(&self) -> Vec<usize> {
+        self.block
+            .members()
+            .iter()
+            .map(|(index, _)| *index)
+            .collect()
+    }
+
+    fn decode<'py>(&self, values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        let py = values.py();
+        let decoded = self
+            .block
+            .decode(&words(values)?)
+            .map(|decoded| {
+                decoded
+                    .map(|value| value::to_python(py, &value))
+                    .transpose()
             })
-        })
-        .collect::<PyResult<BTreeSet<_>>>()?;
-    planner::plan(&items, max_gap, &cuts)
-        .into_iter()
-        .map(|block| {
-            let operation = Operation::Read {
-                table: block.table,
-                count: block.count,
-            };
-            let request = Request::new(block.address, operation).map_err(invalid)?;
-            Ok((
-                ModbusRequest {
-                    unit: block.unit,
-                    request,
-                },
-                block.items,
-            ))
-        })
-        .collect()
+            .collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, decoded)
+    }
+
+    fn halves(&self) -> Option<(ModbusBlock, ModbusBlock)> {
+        let [left, right] = self.block.halves()?;
+        Some((ModbusBlock { block: left }, ModbusBlock { block: right }))
+    }
 }

@@ -1,4 +1,5 @@
-//! `PathpointCore`: what a Python `Pathpoint` is made of, so that reading and recording need no Python bookkeeping.
+//! `PathpointCore`: what a Python `Pathpoint` is made of, so that reading and recording need no
+//! Python bookkeeping.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,6 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyUserWarning, PyValueError}
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use smok_core::buffer::{Buffer as CoreBuffer, NotNewer, Series};
 use smok_core::clock;
@@ -110,8 +112,8 @@ impl PathpointCore {
         }
     }
 
-    /// Records what a read has just given; something that the pathpoint cannot hold is a failure with reason TYPE.
-    /// Returns the failure's reason, if it is one.
+    /// Records what a read has just given; something that the pathpoint cannot hold is a failure
+    /// with reason TYPE. Returns the failure's reason, if it is one.
     pub fn record_read(
         slf: &Bound<'_, Self>,
         object: &Bound<'_, PyAny>,
@@ -124,12 +126,13 @@ impl PathpointCore {
             Reading::Failed(reason) => Some(*reason),
         };
         if attachment.overrides.set_new_value {
-            let timestamp = clock::now().wall;
+            let timestamp = attachment.series.stamp(clock::now());
             let object = value::reading_to_python(py, &reading, timestamp)?;
-            slf.call_method1(intern!(py, "set_new_value"), (timestamp, object))?;
+            callback::set_new_value(slf.as_any(), timestamp, &object);
             attachment.series.end_poll();
         } else if attachment.store.is_none() {
             attachment.series.record_now(clock::now(), reading);
+            attachment.buffer.make_room();
             Self::announce(slf);
         } else {
             let timestamp = attachment.series.record_now(clock::now(), reading.clone());
@@ -176,7 +179,24 @@ fn replace(slot: &Mutex<Option<Py<PyAny>>>, object: Option<Bound<'_, PyAny>>) {
     drop(old);
 }
 
-/// What a Python object says about the pathpoint; something that it cannot hold is logged and is a TYPE failure.
+// Nanoseconds of uptime fit a double to the microsecond for centuries.
+#[allow(clippy::cast_precision_loss)]
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / NANOS
+}
+
+/// What Python's `time.monotonic()` was when the core's monotonic clock was 0.
+fn origin(py: Python<'_>) -> PyResult<f64> {
+    static ORIGIN: PyOnceLock<f64> = PyOnceLock::new();
+    let origin = ORIGIN.get_or_try_init(py, || {
+        let now: f64 = py.import("time")?.call_method0("monotonic")?.extract()?;
+        PyResult::Ok(now - seconds(clock::monotonic()))
+    })?;
+    Ok(*origin)
+}
+
+/// What a Python object says about the pathpoint; something that it cannot hold is logged and is a
+/// TYPE failure.
 fn admit(
     slf: &Bound<'_, PathpointCore>,
     kind: Kind,
@@ -305,16 +325,17 @@ impl PathpointCore {
             .transpose()
     }
 
-    /// Monotonic seconds of the last sample, 0 before the first.
+    /// When the last sample came, in seconds of time.monotonic(); 0 before the first.
     #[getter]
-    fn last_read(&self) -> f64 {
+    fn last_read(&self, py: Python<'_>) -> PyResult<f64> {
         let recorded = self
             .attachment
             .get()
             .and_then(|attachment| attachment.series.recorded_at());
-        // Nanoseconds of uptime fit a double to the microsecond for centuries.
-        #[allow(clippy::cast_precision_loss)]
-        recorded.map_or(0.0, |nanos| nanos as f64 / NANOS)
+        match recorded {
+            Some(nanos) => Ok(seconds(nanos) + origin(py)?),
+            None => Ok(0.0),
+        }
     }
 
     #[getter]
@@ -351,8 +372,7 @@ impl PathpointCore {
     #[getter]
     fn read_no_often_than(&self) -> Option<f64> {
         let nanos = self.read_no_often_than.load(Ordering::Relaxed);
-        #[allow(clippy::cast_precision_loss)] // as above
-        (nanos > 0).then(|| nanos as f64 / NANOS)
+        (nanos > 0).then(|| seconds(nanos))
     }
 
     #[setter]
@@ -387,9 +407,9 @@ impl PathpointCore {
 
     /// Record a value that came by itself, not from a read. May be called by any thread.
     ///
-    /// ``set_new_value(timestamp, value)`` or ``set_new_value(OperationFailedError(...))``. A timestamp that is not above
-    /// the current one is ignored with a UserWarning; a value that the pathpoint cannot hold is logged, and is a failure
-    /// with reason TYPE.
+    /// ``set_new_value(timestamp, value)`` or ``set_new_value(OperationFailedError(...))``. A
+    /// timestamp that is not above the current one is ignored with a UserWarning; a value that the
+    /// pathpoint cannot hold is logged, and is a failure with reason TYPE.
     ///
     /// :param timestamp: milliseconds since the epoch
     /// :param value: the value, or an OperationFailedError
@@ -399,7 +419,7 @@ impl PathpointCore {
         let py = slf.py();
         let attachment = slf.get().attachment(py)?;
         let (timestamp, object) = match args.len() {
-            1 => {
+            1 if errors::is_failure(&args.get_item(0)?)? => {
                 let error = args.get_item(0)?;
                 (error.getattr(intern!(py, "timestamp"))?, error)
             }

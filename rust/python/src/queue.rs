@@ -42,7 +42,8 @@ impl OrderQueue {
     /// Take the next items, waiting for them without the GIL.
     ///
     /// :param timeout: seconds to wait at most, None for ever
-    /// :return: the items; none when the time ran out, after interrupt(), or when the queue is closed and empty
+    /// :return: the items; none when the time ran out, after interrupt(), or when the queue is
+    ///     closed and empty
     #[pyo3(signature = (timeout = None))]
     fn take(&self, py: Python<'_>, timeout: Option<f64>) -> Vec<Py<PyAny>> {
         let taken = self.core.try_take();

@@ -1,1 +1,445 @@
-//! (being written)
+//! `Expression`: compiled reparse expressions.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use pyo3::buffer::{Element, PyBuffer};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{
+    PyBool, PyBytes, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple, PyType,
+};
+use smok_core::buffer::Series;
+use smok_core::clock;
+use smok_core::pathpoint::Kind;
+use smok_core::reparse::{Column, Failure, Operand, Outcome, Program, Results, Stack, Values};
+use smok_core::value::Reading;
+
+use crate::pathpoint::PathpointCore;
+use crate::{errors, value};
+
+/// What an evaluation needs, kept for the next one on the same thread.
+#[derive(Default)]
+struct Scratch {
+    variables: Vec<Operand>,
+    stack: Stack,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// A reparse expression, compiled.
+///
+/// The language is that of Python's expressions over int, float and str, and so are the results: see
+/// :mod:`smok_fast.sensor.reparse`. Immutable; every method may be called by any thread.
+///
+/// :param text: the expression, without the ``r`` and the type letter of a pathpoint's name
+/// :raises ReparseSyntaxError: the text is no expression of this language, is longer than 4096 bytes
+///     or nested too deeply
+#[pyclass(frozen, module = "smok_fast._core")]
+pub struct Expression {
+    program: Arc<Program>,
+    variables: Py<PyTuple>,
+}
+
+#[pymethods]
+impl Expression {
+    #[new]
+    fn new(py: Python<'_>, text: &str) -> PyResult<Self> {
+        let program =
+            Program::parse(text).map_err(|error| errors::reparse_syntax(py, text, &error))?;
+        let variables = PyTuple::new(py, program.variables())?.unbind();
+        Ok(Expression {
+            program: Arc::new(program),
+            variables,
+        })
+    }
+
+    /// The text of the expression.
+    #[getter]
+    fn text(&self) -> &str {
+        self.program.source()
+    }
+
+    /// The names of the pathpoints that it reads, each once, in the order in which values are given.
+    #[getter]
+    fn variables<'py>(&self, py: Python<'py>) -> Bound<'py, PyTuple> {
+        self.variables.bind(py).clone()
+    }
+
+    /// The value of the expression, as Python would compute it.
+    ///
+    /// :param values: int, float, str or bool for each variable, in their order
+    /// :raises ReparseError: there is no value: a division by zero, wrong types, an integer that does
+    ///     not fit 64 bits; the message is Python's
+    /// :raises TypeError: too few or too many values, or of other types
+    #[pyo3(signature = (values, /))]
+    fn evaluate<'py>(&self, values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match values.cast_exact::<PyTuple>() {
+            Ok(tuple) => self.run(tuple),
+            Err(_) => self.run(
+                &values
+                    .py()
+                    .get_type::<PyTuple>()
+                    .call1((values,))?
+                    .cast_into()?,
+            ),
+        }
+    }
+
+    /// The same as ``evaluate(values)``, with the values as arguments.
+    #[pyo3(signature = (*values))]
+    fn __call__<'py>(&self, values: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        self.run(values)
+    }
+
+    /// The values of the expression over time.
+    ///
+    /// There is one at each timestamp of any variable, once all variables have a sample, with the
+    /// latest sample of the others at that time. Where a read failed, so did the expression.
+    ///
+    /// :param columns: for each variable, in their order, a pair of timestamps (milliseconds since the
+    ///     epoch, not falling) and as many values; timestamps as a buffer of format ``q``, such as
+    ///     ``array.array("q")``, or as a sequence of int; values as a buffer of format ``q`` or ``d``,
+    ///     or as a sequence of int, float, str or OperationFailedError
+    /// :return: timestamps and as many results: a memoryview where all are int or all are float, else
+    ///     a list of int, float, str, bool, OperationFailedError (a failed read) or ReparseError
+    /// :raises ValueError: a column for each variable is missing, is not as long as its timestamps, or
+    ///     its timestamps fall
+    /// :raises TypeError: something else is in the columns
+    fn evaluate_series<'py>(
+        &self,
+        py: Python<'py>,
+        columns: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let columns: Vec<Samples> = columns
+            .into_iter()
+            .map(|(timestamps, values)| Samples::read(&timestamps, &values))
+            .collect::<PyResult<_>>()?;
+        let series = py
+            .detach(|| {
+                let columns: Vec<Column<'_>> = columns.iter().map(Samples::column).collect();
+                self.program.evaluate_series(&columns)
+            })
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let results = match series.results {
+            Results::Ints(ints) => view(py, "q", &ints, i64::to_ne_bytes)?,
+            Results::Floats(floats) => view(py, "d", &floats, f64::to_ne_bytes)?,
+            Results::Mixed(outcomes) => {
+                let list = PyList::empty(py);
+                for (outcome, timestamp) in outcomes.iter().zip(&series.timestamps) {
+                    list.append(outcome_to_python(py, outcome, *timestamp)?)?;
+                }
+                list.into_any()
+            }
+        };
+        Ok((
+            view(py, "q", &series.timestamps, i64::to_ne_bytes)?,
+            results,
+        ))
+    }
+
+    /// The tree that the text was parsed into: one node a line, its operands indented below it.
+    fn explain(&self) -> String {
+        self.program.explain()
+    }
+
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<String> {
+        let text = PyString::new(py, self.program.source()).repr()?;
+        Ok(format!("Expression({text})"))
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> (Bound<'py, PyType>, (&str,)) {
+        (py.get_type::<Expression>(), (self.program.source(),))
+    }
+}
+
+impl Expression {
+    fn run<'py>(&self, values: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        let py = values.py();
+        let expected = self.program.variables().len();
+        if values.len() != expected {
+            let given = values.len();
+            let message =
+                format!("the expression has {expected} variables, {given} values were given");
+            return Err(PyTypeError::new_err(message));
+        }
+        // Taken out, so that a value whose conversion evaluates another expression finds its own.
+        let mut scratch = SCRATCH.take();
+        scratch.variables.clear();
+        for value in values.iter_borrowed() {
+            scratch.variables.push(operand(&value)?);
+        }
+        let result = match self
+            .program
+            .evaluate(&scratch.variables, &mut scratch.stack)
+        {
+            Ok(result) => to_python(py, &result),
+            Err(error) => Err(errors::reparse(py, &error)),
+        };
+        SCRATCH.set(scratch);
+        result
+    }
+}
+
+/// The present value of a reparse pathpoint: an expression over the latest values of others.
+///
+/// Values of native pathpoints are taken from their series, without a Python object in between. May
+/// be called by any thread.
+///
+/// :param expression: the expression
+/// :param name: name of the reparse pathpoint, which declares the type of its values
+/// :param pathpoints: the pathpoints of the expression's variables, in their order
+/// :raises ValueError: the name declares no type, or there are too few or too many pathpoints
+#[pyclass(frozen, module = "smok_fast._core")]
+pub struct Computation {
+    program: Arc<Program>,
+    kind: Kind,
+    constituents: Vec<Constituent>,
+}
+
+enum Constituent {
+    Native(Arc<Series>),
+    /// One that computes its value, or has a way of its own to give it.
+    Other(Py<PyAny>),
+}
+
+#[pymethods]
+impl Computation {
+    #[new]
+    fn new(
+        expression: &Bound<'_, Expression>,
+        name: &str,
+        pathpoints: Vec<Bound<'_, PathpointCore>>,
+    ) -> PyResult<Self> {
+        let program = Arc::clone(&expression.get().program);
+        let kind = Kind::of_name(name)
+            .ok_or_else(|| PyValueError::new_err(format!("{name:?} declares no type")))?;
+        if pathpoints.len() != program.variables().len() {
+            return Err(PyValueError::new_err(
+                "one pathpoint for each variable is needed",
+            ));
+        }
+        let constituents = pathpoints.into_iter().map(Constituent::of).collect();
+        Ok(Computation {
+            program,
+            kind,
+            constituents,
+        })
+    }
+
+    /// Compute the value.
+    ///
+    /// :return: the newest constituent's timestamp in milliseconds since the epoch (now if there are
+    ///     none), and the value
+    /// :raises NotReadedError: a constituent has not been read yet
+    /// :raises OperationFailedError: a constituent's last read failed
+    /// :raises ReparseError: the expression has no value for these
+    fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
+        // Taken out, so that a constituent that computes its value finds its own.
+        let mut scratch = SCRATCH.take();
+        let result = self.compute_with(py, &mut scratch);
+        SCRATCH.set(scratch);
+        result
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for constituent in &self.constituents {
+            if let Constituent::Other(pathpoint) = constituent {
+                visit.call(pathpoint)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Computation {
+    fn compute_with<'py>(
+        &self,
+        py: Python<'py>,
+        scratch: &mut Scratch,
+    ) -> PyResult<(i64, Bound<'py, PyAny>)> {
+        scratch.variables.clear();
+        let mut newest = None;
+        for constituent in &self.constituents {
+            let (timestamp, operand) = constituent.latest(py)?;
+            newest = newest.max(Some(timestamp));
+            scratch.variables.push(operand);
+        }
+        let result = self
+            .program
+            .evaluate_as(self.kind, &scratch.variables, &mut scratch.stack)
+            .map_err(|error| errors::reparse(py, &error))?;
+        Ok((
+            newest.unwrap_or_else(|| clock::now().wall),
+            to_python(py, &result)?,
+        ))
+    }
+}
+
+impl Constituent {
+    fn of(pathpoint: Bound<'_, PathpointCore>) -> Self {
+        match pathpoint.get().series(pathpoint.py()) {
+            Ok(series) => Constituent::Native(Arc::clone(series)),
+            Err(_) => Constituent::Other(pathpoint.into_any().unbind()),
+        }
+    }
+
+    fn latest(&self, py: Python<'_>) -> PyResult<(i64, Operand)> {
+        match self {
+            Constituent::Native(series) => {
+                let Some(sample) = series.latest() else {
+                    return Err(errors::not_read(py));
+                };
+                match &sample.reading {
+                    Reading::Value(value) => Ok((sample.timestamp, Operand::from(value))),
+                    Reading::Failed(reason) => {
+                        let failure = errors::failure(py, *reason, sample.timestamp)?;
+                        Err(PyErr::from_value(failure))
+                    }
+                }
+            }
+            Constituent::Other(pathpoint) => {
+                let latest = pathpoint.call_method0(py, intern!(py, "get"))?;
+                let (timestamp, value): (i64, Bound<'_, PyAny>) = latest.extract(py)?;
+                Ok((timestamp, operand(&value)?))
+            }
+        }
+    }
+}
+
+/// Reads a number or a text.
+#[inline]
+fn operand(object: &Bound<'_, PyAny>) -> PyResult<Operand> {
+    if let Ok(float) = object.cast_exact::<PyFloat>() {
+        return Ok(Operand::Float(float.value()));
+    }
+    if object.is_exact_instance_of::<PyInt>()
+        && let Ok(int) = object.extract::<i64>()
+    {
+        return Ok(Operand::Int(int.into()));
+    }
+    if let Ok(bool) = object.cast::<PyBool>() {
+        return Ok(Operand::Bool(bool.is_true()));
+    }
+    match value::value(object) {
+        Some(value) => Ok(Operand::from(&value)),
+        None => Err(not_a_value(object)),
+    }
+}
+
+fn not_a_value(object: &Bound<'_, PyAny>) -> PyErr {
+    let name = object.get_type().name();
+    let name = name.map_or_else(|_| "this".into(), |name| name.to_string());
+    PyTypeError::new_err(format!(
+        "an expression takes int (64 bits), float, str or bool, not {name}"
+    ))
+}
+
+fn to_python<'py>(py: Python<'py>, operand: &Operand) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match operand {
+        Operand::Float(float) => PyFloat::new(py, *float).into_any(),
+        Operand::Int(int) => match i64::try_from(*int) {
+            Ok(int) => int.into_pyobject(py)?.into_any(),
+            Err(_) => int.into_pyobject(py)?.into_any(),
+        },
+        Operand::Bool(bool) => PyBool::new(py, *bool).to_owned().into_any(),
+        Operand::Text(text) => PyString::new(py, text).into_any(),
+    })
+}
+
+/// A result, or the exception that stands for it.
+fn outcome_to_python<'py>(
+    py: Python<'py>,
+    outcome: &Outcome,
+    timestamp: i64,
+) -> PyResult<Bound<'py, PyAny>> {
+    match outcome {
+        Ok(operand) => to_python(py, operand),
+        Err(Failure::Read(reason)) => errors::failure(py, *reason, timestamp),
+        Err(Failure::Evaluation(error)) => errors::reparse_failure(py, error, Some(timestamp)),
+    }
+}
+
+/// The samples of one variable, copied so that they hold still while the GIL is released.
+struct Samples {
+    timestamps: Vec<i64>,
+    values: Owned,
+}
+
+enum Owned {
+    Ints(Vec<i64>),
+    Floats(Vec<f64>),
+    Readings(Vec<Reading>),
+}
+
+impl Samples {
+    fn read(timestamps: &Bound<'_, PyAny>, values: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let timestamps = match copied(timestamps)? {
+            Some(timestamps) => timestamps,
+            None => timestamps.extract()?,
+        };
+        let values = if let Some(floats) = copied(values)? {
+            Owned::Floats(floats)
+        } else if let Some(ints) = copied(values)? {
+            Owned::Ints(ints)
+        } else {
+            Owned::Readings(
+                values
+                    .try_iter()?
+                    .map(|object| reading(&object?))
+                    .collect::<PyResult<_>>()?,
+            )
+        };
+        Ok(Samples { timestamps, values })
+    }
+
+    fn column(&self) -> Column<'_> {
+        let values = match &self.values {
+            Owned::Ints(ints) => Values::Ints(ints),
+            Owned::Floats(floats) => Values::Floats(floats),
+            Owned::Readings(readings) => Values::Readings(readings),
+        };
+        Column {
+            timestamps: &self.timestamps,
+            values,
+        }
+    }
+}
+
+/// The content of a buffer, if the object is one with elements of this type.
+fn copied<T: Element>(object: &Bound<'_, PyAny>) -> PyResult<Option<Vec<T>>> {
+    match PyBuffer::<T>::get(object) {
+        Ok(buffer) => buffer.to_vec(object.py()).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+fn reading(object: &Bound<'_, PyAny>) -> PyResult<Reading> {
+    if let Some(value) = value::value(object) {
+        return Ok(Reading::Value(value));
+    }
+    match errors::reason_of(object)? {
+        Some(reason) => Ok(Reading::Failed(reason)),
+        None => Err(not_a_value(object)),
+    }
+}
+
+/// Numbers as a memoryview of this format.
+fn view<'py, T: Copy>(
+    py: Python<'py>,
+    format: &str,
+    numbers: &[T],
+    bytes: impl Fn(T) -> [u8; 8],
+) -> PyResult<Bound<'py, PyAny>> {
+    let content = PyBytes::new_with(py, numbers.len() * 8, |content| {
+        for (place, number) in content.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&bytes(*number));
+        }
+        Ok(())
+    })?;
+    PyMemoryView::from(&content)?.call_method1(intern!(py, "cast"), (format,))
+}

@@ -41,7 +41,8 @@ impl ArchiveSchedule {
         Ok(())
     }
 
-    /// The names of the pathpoints that are due now. Each is due again only when its read has ended.
+    /// The names of the pathpoints that are due now. Each is due again only when its read has
+    /// ended.
     fn due<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyString>> {
         let due = self.core.due(clock::monotonic());
         due.iter().map(|name| PyString::new(py, name)).collect()

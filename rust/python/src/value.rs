@@ -1,6 +1,6 @@
 //! Values between Python and the core.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyString};
 use smok_core::pathpoint::Kind;
@@ -30,8 +30,9 @@ pub fn reading(object: &Bound<'_, PyAny>, kind: Kind) -> PyResult<Given> {
     })
 }
 
-/// Reads a number or a text; anything that Python itself takes for an integer or a float counts as one.
-fn value(object: &Bound<'_, PyAny>) -> Option<Value> {
+/// Reads a number or a text; anything that Python itself takes for an integer or a float counts as
+/// one.
+pub fn value(object: &Bound<'_, PyAny>) -> Option<Value> {
     if object.is_exact_instance_of::<PyInt>() || object.is_instance_of::<PyBool>() {
         return object.extract().ok().map(Value::Int);
     }
@@ -44,14 +45,12 @@ fn value(object: &Bound<'_, PyAny>) -> Option<Value> {
             .ok()
             .map(|text| Value::Text(text.as_ref().into()));
     }
-    if let Ok(int) = object.extract() {
-        return Some(Value::Int(int));
+    match object.extract() {
+        Ok(int) => Some(Value::Int(int)),
+        // An integer out of range must not be rounded to a float.
+        Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => None,
+        Err(_) => object.extract().ok().map(Value::Float),
     }
-    // What has an exact integer value out of range must not be rounded to a float.
-    if object.is_instance_of::<PyInt>() {
-        return None;
-    }
-    object.extract().ok().map(Value::Float)
 }
 
 /// A value as a Python object.

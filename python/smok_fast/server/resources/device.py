@@ -48,9 +48,7 @@ def info(call: Call) -> Any:
 def describe(call: Call) -> None:
     """Set any of verbose_name, timezone, units, language, facets and slaves (replaces the list)."""
     body = checks.object_(call.body.decode())
-    unknown = sorted(body.keys() - {*_TEXTS, "facets", "slaves"})
-    if unknown:
-        raise ApiError(400, f"a device has no {', '.join(map(repr, unknown))}")
+    checks.only(body, (*_TEXTS, "facets", "slaves"), "a device")
     changes: dict[str, Any] = {
         name: checks.text(body[name], name) for name in _TEXTS if name in body
     }

@@ -135,13 +135,13 @@ def _store(connection: Connection, device_id: str, rows: list[dict[str, Any]]) -
     """
     incoming.create(connection)
     connection.execute(incoming.insert(), rows)
-    columns = [incoming.c[name] for name in samples.columns.keys()]
+    names = [column.name for column in samples.columns]
     inserted = connection.execute(
         insert_new(connection, samples).from_select(
-            samples.columns.keys(),
+            names,
             # In the order of keys, so that two uploads that overlap never lock each other out.
             # SQLite cannot parse ON CONFLICT after a SELECT without WHERE.
-            select(*columns)
+            select(*(incoming.c[name] for name in names))
             .where(true())
             .order_by(incoming.c.pathpoint_id, incoming.c.timestamp, incoming.c.position),
         ),

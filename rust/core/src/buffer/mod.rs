@@ -1,14 +1,18 @@
-//! The buffer: samples from their recording until the server has acknowledged them, and then as an archive.
+//! The buffer: samples from their recording until the server has acknowledged them, and then as an
+//! archive.
 //!
 //! This one lives in memory. Its invariants:
 //!
-//! - A sample is acknowledged only by the token of the upload that carried it; whatever ends otherwise is sent again.
-//! - At most one upload is out at a time. One that failed for lack of a link is sent again byte for byte.
-//! - An upload that the server refused is not sent again as it was: the next ones are half as large and start with other
-//!   pathpoints, so that what the server objects to ends up alone and holds up nothing but its own pathpoint.
+//! - A sample is acknowledged only by the token of the upload that carried it; whatever ends
+//!   otherwise is sent again.
+//! - At most one upload is out at a time. One that failed for lack of a link is sent again byte for
+//!   byte.
+//! - An upload that the server refused is not sent again as it was: the next ones are half as large
+//!   and start with other pathpoints, so that what the server objects to ends up alone and holds up
+//!   nothing but its own pathpoint.
 //! - Within a pathpoint samples leave in the order of their recording.
-//! - At most `capacity` samples are kept. Beyond it the oldest acknowledged ones go first; an unacknowledged one goes
-//!   only when there are no others, and is counted.
+//! - At most `capacity` samples are kept. Beyond it the oldest acknowledged ones go first; an
+//!   unacknowledged one goes only when there are no others, and is counted.
 //!
 //! Locks are taken in the order: series, then queue. No lock is held while waiting.
 
@@ -27,7 +31,8 @@ pub use upload::{Refusal, Upload};
 
 use crate::pathpoint::Kind;
 
-/// How many samples a buffer in memory keeps unless told otherwise: two weeks of 50 pathpoints a minute, 32 MiB.
+/// How many samples a buffer in memory keeps unless told otherwise: two weeks of 50 pathpoints a
+/// minute, 32 MiB.
 pub const DEFAULT_CAPACITY: u64 = 1_000_000;
 
 /// The figures of a buffer; samples are counted since its start.
@@ -81,8 +86,8 @@ impl UploadQueue {
 }
 
 impl Buffer {
-    /// A buffer that keeps at most `capacity` samples. With 0 it keeps the latest value of each pathpoint and nothing to
-    /// upload, for devices whose samples are stored by someone else.
+    /// A buffer that keeps at most `capacity` samples. With 0 it keeps the latest value of each
+    /// pathpoint and nothing to upload, for devices whose samples are stored by someone else.
     #[must_use]
     pub fn new(capacity: u64) -> Self {
         Buffer {
@@ -118,9 +123,9 @@ impl Buffer {
         self.series.read().get(name).cloned()
     }
 
-    /// Waits until someone calls [`Buffer::wake`] or, with `for_data`, until there is something to upload; at most this
-    /// long. Returns whether there is something to upload. A buffer without capacity says so after each new sample, since
-    /// whoever stores them uploads them.
+    /// Waits until someone calls [`Buffer::wake`] or, with `for_data`, until there is something to
+    /// upload; at most this long. Returns whether there is something to upload. A buffer without
+    /// capacity says so after each new sample, since whoever stores them uploads them.
     pub fn wait(&self, timeout: Duration, for_data: bool) -> bool {
         let deadline = Instant::now().checked_add(timeout);
         let mut queue = self.shared.queue.lock();
@@ -169,8 +174,8 @@ impl Buffer {
         }
     }
 
-    /// Brings the buffer back under its capacity, if it is above. Cheap when it is not; to be called now and then by
-    /// whoever uploads.
+    /// Brings the buffer back under its capacity, if it is above. Cheap when it is not; to be
+    /// called now and then by whoever uploads.
     pub fn make_room(&self) {
         let kept = self.shared.kept.load(Ordering::Relaxed);
         if kept <= self.shared.capacity {
@@ -208,7 +213,8 @@ impl Buffer {
     }
 }
 
-/// The timestamp before which about `excess` samples lie, found by halving the span that the series cover.
+/// The timestamp before which about `excess` samples lie, found by halving the span that the series
+/// cover.
 fn cutoff(all: &[Arc<Series>], excess: u64, only_acknowledged: bool) -> i64 {
     let before = |timestamp: i64| -> u64 {
         let count = |series: &Arc<Series>| {

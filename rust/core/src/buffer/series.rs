@@ -1,8 +1,9 @@
 //! One pathpoint's samples.
 //!
-//! Timestamps rise strictly within a series: a sample that is not newer than the latest one is refused. Samples are
-//! numbered in the order of their recording; those below `acknowledged` are known to the server and stay only as an
-//! archive. The latest sample is kept apart, so that it outlives every cap.
+//! Timestamps rise strictly within a series: a sample that is not newer than the latest one is
+//! refused. Samples are numbered in the order of their recording; those below `acknowledged` are
+//! known to the server and stay only as an archive. The latest sample is kept apart, so that it
+//! outlives every cap.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct Series {
     shared: Arc<Shared>,
     /// Monotonic nanoseconds of the last sample, 0 before the first.
     recorded_at: AtomicU64,
+    /// The same of the last sample that came while no poll was outstanding.
+    unpolled_at: AtomicU64,
     /// A poll was asked for and has not ended.
     poll_outstanding: AtomicBool,
     pub(super) data: Mutex<Data>,
@@ -56,6 +59,7 @@ impl Series {
             kind,
             shared,
             recorded_at: AtomicU64::new(0),
+            unpolled_at: AtomicU64::new(0),
             poll_outstanding: AtomicBool::new(false),
             data: Mutex::default(),
         }
@@ -94,15 +98,12 @@ impl Series {
         Ok(())
     }
 
-    /// Records what was read just now. When the wall clock stands still or was set back, the sample is stamped one
-    /// millisecond after the latest one. Returns the stamp, in milliseconds since the epoch.
+    /// Records what was read just now. When the wall clock stands still or was set back, the sample
+    /// is stamped one millisecond after the latest one. Returns the stamp, in milliseconds since
+    /// the epoch.
     pub fn record_now(self: &Arc<Self>, moment: Moment, reading: Reading) -> i64 {
         let mut data = self.data.lock();
-        let earliest = data
-            .latest
-            .as_ref()
-            .map_or(i64::MIN, |latest| latest.timestamp.saturating_add(1));
-        let timestamp = moment.wall.max(earliest);
+        let timestamp = data.stamp(moment);
         self.push(&mut data, Sample { timestamp, reading });
         drop(data);
         self.read_finished(moment.monotonic);
@@ -110,9 +111,23 @@ impl Series {
         timestamp
     }
 
-    /// Sets the latest sample without recording anything: what a store of the user's own remembers from before.
+    /// The stamp that [`Series::record_now`] would give.
+    #[must_use]
+    pub fn stamp(&self, moment: Moment) -> i64 {
+        self.data.lock().stamp(moment)
+    }
+
+    /// Sets the latest sample without recording anything: what a store of the user's own remembers
+    /// from before. No-op if a newer one is known.
     pub fn remember(&self, sample: Sample) {
-        self.data.lock().latest = Some(sample);
+        let mut data = self.data.lock();
+        if data
+            .latest
+            .as_ref()
+            .is_none_or(|latest| latest.timestamp < sample.timestamp)
+        {
+            data.latest = Some(sample);
+        }
     }
 
     /// The latest sample.
@@ -136,7 +151,8 @@ impl Series {
             .collect()
     }
 
-    /// How many samples were recorded, and how many of them the server has acknowledged or a cap has cost.
+    /// How many samples were recorded, and how many of them the server has acknowledged or a cap
+    /// has cost.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
         let data = self.data.lock();
@@ -150,6 +166,13 @@ impl Series {
         Some(self.recorded_at.load(Ordering::Relaxed)).filter(|&at| at > 0)
     }
 
+    /// Monotonic nanoseconds of the last sample that came from elsewhere than a poll; `None` before
+    /// the first.
+    #[must_use]
+    pub fn unpolled_at(&self) -> Option<u64> {
+        Some(self.unpolled_at.load(Ordering::Relaxed)).filter(|&at| at > 0)
+    }
+
     /// Notes that a poll was asked for. False if the one before has not ended.
     pub fn begin_poll(&self) -> bool {
         !self.poll_outstanding.swap(true, Ordering::AcqRel)
@@ -161,8 +184,11 @@ impl Series {
     }
 
     fn read_finished(&self, monotonic: u64) {
-        self.recorded_at.store(monotonic.max(1), Ordering::Relaxed);
-        self.end_poll();
+        let monotonic = monotonic.max(1);
+        self.recorded_at.store(monotonic, Ordering::Relaxed);
+        if !self.poll_outstanding.swap(false, Ordering::AcqRel) {
+            self.unpolled_at.store(monotonic, Ordering::Relaxed);
+        }
     }
 
     fn push(self: &Arc<Self>, data: &mut Data, sample: Sample) {
@@ -178,6 +204,15 @@ impl Series {
 }
 
 impl Data {
+    /// The time of a sample taken at this moment: above that of the latest one.
+    fn stamp(&self, moment: Moment) -> i64 {
+        let earliest = self
+            .latest
+            .as_ref()
+            .map_or(i64::MIN, |latest| latest.timestamp.saturating_add(1));
+        moment.wall.max(earliest)
+    }
+
     /// The samples that the server has not acknowledged, and the number of the first of them.
     pub(super) fn pending(&self) -> (u64, impl Iterator<Item = &Sample>) {
         let from = self.acknowledged.max(self.first);

@@ -326,7 +326,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever the order of events: what was recorded is delivered once, in order, and nothing else is.
+    /// Whatever the order of events: what was recorded is delivered once, in order, and nothing
+    /// else is.
     #[test]
     fn everything_recorded_is_acknowledged_once_and_in_order(steps in prop::collection::vec(step(), 0..200)) {
         let names = ["W1", "w2", "B3"];

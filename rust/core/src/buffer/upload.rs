@@ -1,7 +1,7 @@
 //! Upload bodies: what waits is turned into one MiniJSON document, and the answer into cursors.
 //!
-//! The body is `[{"path": …, "values": [[ms, value], [false, ms, reason], …]}, …]`, as `POST /v1/device/pathpoints` takes
-//! it. See the invariants in the parent module.
+//! The body is `[{"path": …, "values": [[ms, value], [false, ms, reason], …]}, …]`, as `POST
+//! /v1/device/pathpoints` takes it. See the invariants in the parent module.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,13 +10,15 @@ use super::{Buffer, Series};
 use crate::minijson::{EncodingError, Writer};
 use crate::value::{Reading, Sample, Value};
 
-/// The bytes that a body's own header and the header of each pathpoint can take at most, names aside.
+/// The bytes that a body's own header and the header of each pathpoint can take at most, names
+/// aside.
 const HEADERS: usize = 32;
 
 /// Why an upload was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The server could not be reached, or had a problem of its own: the same upload is tried again.
+    /// The server could not be reached, or had a problem of its own: the same upload is tried
+    /// again.
     NotDelivered,
     /// The server refused the content: smaller uploads are tried.
     Rejected,
@@ -54,8 +56,8 @@ struct Part {
 }
 
 impl Buffer {
-    /// The next upload, of about `max_bytes` at most (one sample is sent in any case); the same one again while it is
-    /// neither acknowledged nor rejected. `None` if there is nothing to upload.
+    /// The next upload, of about `max_bytes` at most (one sample is sent in any case); the same one
+    /// again while it is neither acknowledged nor rejected. `None` if there is nothing to upload.
     ///
     /// # Errors
     /// [`EncodingError`] if a text is longer than MiniJSON can say.
@@ -182,8 +184,8 @@ struct Body {
 }
 
 impl Body {
-    /// Adds as many of the series' pending samples as the budget allows. Returns the number of the first one that was
-    /// left out, or `None` if none was added.
+    /// Adds as many of the series' pending samples as the budget allows. Returns the number of the
+    /// first one that was left out, or `None` if none was added.
     fn add(&mut self, series: &Series, budget: &mut Budget) -> Result<Option<u64>, EncodingError> {
         let overhead = series.name().len() + HEADERS;
         let mut count = 0;

@@ -3,6 +3,7 @@
 //! * [`pdu`]: what is asked and answered (functions 1 to 6, 15 and 16), the same on every transport;
 //! * [`tcp`]: the frames that carry it over TCP;
 //! * [`client`]: which frame answers which request;
+//! * [`register`]: where the value of a pathpoint lies, and how it is laid out there;
 //! * [`planner`]: few requests for many registers.
 //!
 //! Nothing here does I/O or keeps time: bytes come in, bytes and decisions go out. Whatever a peer sends costs memory
@@ -13,4 +14,5 @@
 pub mod client;
 pub mod pdu;
 pub mod planner;
+pub mod register;
 pub mod tcp;

@@ -71,6 +71,12 @@ impl Table {
         matches!(self, Table::Coils | Table::DiscreteInputs)
     }
 
+    /// Whether MODBUS has functions that write it.
+    #[must_use]
+    pub fn is_writable(self) -> bool {
+        matches!(self, Table::Coils | Table::HoldingRegisters)
+    }
+
     /// How many elements one request may read.
     #[must_use]
     pub fn max_read(self) -> u16 {

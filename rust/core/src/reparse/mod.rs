@@ -1,1 +1,47 @@
-//! (being written)
+//! Reparse expressions: Python's expression syntax over pathpoints, compiled once and evaluated without Python.
+//!
+//! Text goes through [`lexer`] and [`parser`] into a [`Program`] (postfix code, constants folded, pathpoints by slot), which
+//! [`evaluate`] runs on single values and [`series`] on whole time series, in columns where it can ([`columns`]).
+//!
+//! Invariants:
+//!
+//! - What comes out equals what CPython's `eval` gives, value and type, or it is an error; never another value.
+//!   Integers are exact to 127 bits on the way and have to fit 64 bits at the end.
+//! - An expression comes from the network, so its cost is bounded: [`MAX_LENGTH`] bytes of text, parsed in linear time,
+//!   [`MAX_DEPTH`] levels of nesting, [`MAX_BRACES`] levels of braces, [`MAX_TEXT`] bytes of text handled per evaluation.
+//! - There are no names but the listed functions, no attributes and no statements, so there is nothing to escape to.
+//!
+//! Differences from CPython, all of them errors here: integers beyond the above, complex results, `%` with a text on its
+//! left (formatting), `is`, `None`, lone surrogates, and in `int()`/`float()` digits other than ASCII. Braces inside a text
+//! literal are refused, since braces hold pathpoints everywhere; `'\x7b'` writes one.
+
+mod arithmetic;
+mod coerce;
+mod columns;
+mod compare;
+mod error;
+mod evaluate;
+mod explain;
+mod functions;
+mod lexer;
+mod operand;
+mod parser;
+mod program;
+mod series;
+mod text;
+mod word;
+
+pub use error::{EvaluationError, SyntaxError};
+pub use evaluate::Stack;
+pub use operand::Operand;
+pub use program::Program;
+pub use series::{Column, Failure, Outcome, Results, Series, SeriesError, Values};
+
+/// Longest expression, in bytes.
+pub const MAX_LENGTH: usize = 4096;
+/// Deepest nesting of parentheses, calls, indices, unary operators and powers.
+pub const MAX_DEPTH: usize = 64;
+/// Deepest nesting of braces, that is of reparse pathpoints inside reparse pathpoints.
+pub const MAX_BRACES: usize = 16;
+/// Most bytes of text that one evaluation may read or make.
+pub const MAX_TEXT: usize = 65_536;

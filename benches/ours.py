@@ -1,0 +1,213 @@
+"""Our side of the benchmarks: ``ours.py ROW`` prints one figure. Everything goes through the public
+classes; the executor is the device's own thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import workload
+from workload import check, rate
+
+
+def offline_device() -> object:
+    from smok_fast.client import SMOKDevice
+    from smok_fast.client.certificate import create_development_certificates
+
+    folder = tempfile.mkdtemp(prefix="smok-fast-bench-")
+    made = create_development_certificates(folder, "bench")
+    return SMOKDevice(str(made.cert), str(made.key), "bench", allow_sync=False)
+
+
+def constant_pathpoints(device: object, count: int) -> list[object]:
+    from smok_fast.pathpoint import Pathpoint
+
+    class Constant(Pathpoint):
+        def on_read(self, advise: object) -> int:
+            return 21
+
+    return [Constant(device, f"W1r{index}") for index in range(count)]
+
+
+def execute() -> float:
+    from smok_fast.pathpoint import AdviseLevel, ReadOrder, Section
+
+    device = offline_device()
+    pathpoints = constant_pathpoints(device, workload.PATHPOINTS)
+    orders = [ReadOrder(pathpoint.name, AdviseLevel.ADVISE) for pathpoint in pathpoints]
+    figure = rate(len(orders), lambda: device.execute(Section(orders)).result(60))
+    check(all(pathpoint.get()[1] == 21 for pathpoint in pathpoints), "values")
+    recorded = device.pp_database.buffer.statistics()["recorded"]
+    check(recorded == 6 * len(orders), f"{recorded} recorded")
+    device.close()
+    return figure
+
+
+def bare_loop() -> float:
+    device = offline_device()
+    pathpoints = constant_pathpoints(device, workload.PATHPOINTS)
+
+    def loop() -> None:
+        for pathpoint in pathpoints:
+            pathpoint.on_read(0)
+
+    figure = rate(len(pathpoints), loop)
+    device.close()
+    return figure
+
+
+def set_new_value() -> float:
+    device = offline_device()
+    pathpoints = constant_pathpoints(device, 100)
+    timestamp = workload.START
+
+    def work() -> None:
+        nonlocal timestamp
+        for _ in range(workload.VALUES // 100):
+            timestamp += 1
+            for pathpoint in pathpoints:
+                pathpoint.set_new_value(timestamp, 7)
+
+    figure = rate(workload.VALUES, work)
+    check(all(pathpoint.get() == (timestamp, 7) for pathpoint in pathpoints), "values")
+    check(device.pp_database.buffer.statistics()["recorded"] == 6 * workload.VALUES, "recorded")
+    device.close()
+    return figure
+
+
+def queue() -> float:
+    from smok_fast._core import OrderQueue
+    from smok_fast.pathpoint import Section
+
+    order_queue, section = OrderQueue(), Section()
+
+    def work() -> None:
+        for _ in range(workload.SECTIONS):
+            order_queue.put(section, True)
+            check(order_queue.take(1)[0] is section, "another section")
+
+    return rate(workload.SECTIONS, work)
+
+
+def decode() -> float:
+    from smok_fast.pathpoint import WriteOrder
+    from smok_fast.pathpoint.orders import sections_from_body
+
+    body = workload.orders_body()
+    figure = rate(workload.ORDERS, lambda: sections_from_body(body, "application/json"), 20)
+    sections = sections_from_body(body, "application/json")
+    check(sum(len(section.orders) for section in sections) == workload.ORDERS, "number of orders")
+    last = sections[-1].orders[48]
+    check(isinstance(last, WriteOrder) and last.value == 48 and last.pathpoint == "W1r48", "order")
+    return figure
+
+
+def filled_database() -> object:
+    from smok_fast.extras import InMemoryPathpointDatabase
+
+    database = InMemoryPathpointDatabase()
+    pathpoints, samples = workload.BODY
+    for number in range(pathpoints):
+        for index in range(samples):
+            database.on_new_data(f"W1r{number}", workload.START + 100 * index, 300 + index)
+    return database
+
+
+def build_body(database: object) -> bytes:
+    body, token, samples = database.buffer.next_upload(1 << 30)
+    check(samples == workload.BODY[0] * workload.BODY[1], "number of samples")
+    database.buffer.refuse(token, rejected=True)
+    return body
+
+
+def body() -> float:
+    from smok_fast import minijson
+
+    figures = []
+    for _ in range(3):
+        database = filled_database()
+        started = time.perf_counter()
+        built = database.buffer.next_upload(1 << 30)
+        seconds = time.perf_counter() - started
+        figures.append(built[2] / seconds)
+    content = {entry["path"]: entry["values"] for entry in minijson.loads(built[0])}
+    check(len(content) == workload.BODY[0], "pathpoints in the body")
+    expected = [[workload.START + 100 * index, 300 + index] for index in range(workload.BODY[1])]
+    check(all(values == expected for values in content.values()), "samples in the body")
+    return sorted(figures)[1]
+
+
+def body_bytes() -> float:
+    built, _, samples = filled_database().buffer.next_upload(1 << 30)
+    return len(built) / samples
+
+
+def answer() -> tuple[object, bytes]:
+    from smok_fast._core import ModbusClient, ModbusRequest, ModbusServer
+
+    request = ModbusRequest(1, 3, 0, 125)
+    sent = ModbusClient().begin(request)
+    (query,) = ModbusServer().feed(sent)
+    return query, query.answer(workload.REGISTERS)
+
+
+def modbus_decode() -> float:
+    from smok_fast._core import ModbusClient, ModbusRequest, ModbusServer
+
+    request = ModbusRequest(1, 3, 0, 125)
+    client, server = ModbusClient(), ModbusServer()
+    answers = []
+    for _ in range(2_000):
+        (query,) = server.feed(client.begin(request))
+        answers.append(query.answer(workload.REGISTERS))
+
+    def work() -> None:
+        reader = ModbusClient()
+        for frame in answers:
+            reader.begin(request)
+            check(len(reader.feed(frame)) == 125, "registers")
+
+    figure = rate(len(answers), work)
+    reader = ModbusClient()
+    reader.begin(request)
+    check(reader.feed(answers[0]) == workload.REGISTERS, "values")
+    return figure
+
+
+def modbus_encode() -> float:
+    query, frame = answer()
+    figure = rate(2_000, lambda: [query.answer(workload.REGISTERS) for _ in range(2_000)])
+    check(frame[9:13] == bytes([0, 0, 0, 7]), "registers")
+    return figure
+
+
+def import_() -> float:
+    return workload.import_seconds("smok_fast.client")
+
+
+def memory() -> float:
+    device = offline_device()
+    figure = workload.resident_megabytes()
+    device.close()
+    return figure
+
+
+MEASUREMENTS: dict[str, Callable[[], float]] = {
+    "execute": execute,
+    "bare_loop": bare_loop,
+    "set_new_value": set_new_value,
+    "queue": queue,
+    "decode": decode,
+    "body": body,
+    "body_bytes": body_bytes,
+    "modbus_decode": modbus_decode,
+    "modbus_encode": modbus_encode,
+    "import": import_,
+    "memory": memory,
+}
+
+if __name__ == "__main__":
+    print(MEASUREMENTS[sys.argv[1]]())

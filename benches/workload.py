@@ -1,0 +1,79 @@
+"""What both sides of a benchmark work on. Imports nothing but the standard library, since the peer
+runs in another environment.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+#: How many pathpoints are read once each: one millisecond can hold one sample of a pathpoint, and
+#: the reference spends its time on warnings when it is asked for more.
+PATHPOINTS = 20_000
+
+#: How many values are set, spread over 100 pathpoints.
+VALUES = 100_000
+
+SECTIONS = 100_000
+
+#: What an upload carries: pathpoints, and samples of each.
+BODY = (100, 1_000)
+START = 1_700_000_000_000
+
+#: One answer of 125 registers to request 1 of unit 1.
+REGISTERS = [(7 * index) % 65536 for index in range(125)]
+
+
+def check(condition: bool, what: str) -> None:
+    """End the process with an error if a result is wrong."""
+    if not condition:
+        sys.exit(f"wrong result: {what}")
+
+
+def rate(count: int, work: Callable[[], object], repetitions: int = 5) -> float:
+    """How often per second: the median of several runs after a first one that does not count."""
+    rates = []
+    for _ in range(repetitions + 1):
+        started = time.perf_counter()
+        work()
+        rates.append(count / (time.perf_counter() - started))
+    return statistics.median(rates[1:])
+
+
+def orders_body() -> bytes:
+    """Orders as a server sends them: 100 sections of 50 orders, reads and writes in turn."""
+    orders = [
+        {"type": "read", "path": f"W1r{index}", "advise": 0}
+        if index % 2
+        else {"type": "write", "path": f"W1r{index}", "value": index, "advise": 1}
+        for index in range(50)
+    ]
+    return json.dumps([{"orders": orders, "disposition": 0}] * 100).encode()
+
+
+ORDERS = 5_000
+
+
+def import_seconds(module: str) -> float:
+    """How long importing a module takes in a fresh process, less what a bare Python takes."""
+
+    def timed(code: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return time.perf_counter() - started
+
+    pairs = [(timed(f"import {module}"), timed("pass")) for _ in range(3)]
+    return statistics.median(loaded - bare for loaded, bare in pairs)
+
+
+def resident_megabytes() -> float:
+    """The resident memory of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise OSError("no VmRSS in /proc/self/status")

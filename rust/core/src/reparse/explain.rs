@@ -1,0 +1,93 @@
+//! Shows code as the tree that it was parsed from.
+
+use super::MAX_TEXT;
+use super::operand::Operand;
+use super::program::{Op, Program};
+use super::text::{Budget, from_operand, quoted};
+
+/// A line of the tree and the lines below it.
+struct Node {
+    label: String,
+    children: Vec<usize>,
+}
+
+/// The tree of a program whose constants are not folded: one node a line, operands indented below their operation.
+///
+/// Cut at [`MAX_TEXT`] bytes, since the indentation of a long sum grows with its square.
+pub(super) fn tree(program: &Program) -> String {
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut stack: Vec<usize> = Vec::new();
+    for op in &program.code {
+        let (label, operands) = match *op {
+            Op::Constant(index) => (constant(program.constants.get(usize::from(index))), 0),
+            Op::Load(slot) => {
+                let name = program
+                    .variables
+                    .get(usize::from(slot))
+                    .map_or("", |name| name);
+                (format!("{{{name}}}"), 0)
+            }
+            Op::Unary(op) => (op.symbol().into(), 1),
+            Op::Binary(op) => (op.symbol().into(), 2),
+            Op::Compare(op) => (op.symbol().into(), 2),
+            Op::Call(function, count) => (format!("{}()", function.name()), count.into()),
+            Op::Index => ("[]".into(), 2),
+            Op::Slice(parts) => {
+                let part = |wanted: bool, name| if wanted { name } else { "" };
+                let (start, stop) = (part(parts.start, "start"), part(parts.stop, "stop"));
+                let step = part(parts.step, ":step");
+                (format!("[{start}:{stop}{step}]"), 1 + parts.count())
+            }
+            Op::Select => ("if, then, else".into(), 3),
+            Op::And => ("and".into(), 2),
+            Op::Or => ("or".into(), 2),
+            Op::Chain(op, _) => (op.symbol().into(), 2),
+            Op::EndChain => ("and".into(), 2),
+            Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_) => continue,
+        };
+        let children = stack.split_off(stack.len().saturating_sub(operands));
+        stack.push(nodes.len());
+        nodes.push(Node { label, children });
+        if let Op::Chain(..) = op {
+            // The operand in the middle is evaluated once, and the next link compares it as well.
+            stack.push(nodes.len());
+            nodes.push(Node {
+                label: "(the same)".into(),
+                children: Vec::new(),
+            });
+        }
+    }
+    render(&nodes, stack)
+}
+
+fn constant(constant: Option<&Operand>) -> String {
+    match constant {
+        Some(Operand::Text(text)) => quoted(text),
+        Some(number) => match from_operand(number, &mut Budget::new()) {
+            Ok(Operand::Text(text)) => text.to_string(),
+            _ => String::new(),
+        },
+        None => String::new(),
+    }
+}
+
+/// The nodes from the root down. Without recursion, since a sum is as deep as it is long.
+fn render(nodes: &[Node], roots: Vec<usize>) -> String {
+    let mut lines = String::new();
+    let mut pending: Vec<(usize, usize)> = roots.into_iter().map(|root| (root, 0)).collect();
+    while let Some((index, depth)) = pending.pop() {
+        let Some(node) = nodes.get(index) else {
+            continue;
+        };
+        if lines.len() + 2 * depth + node.label.len() > MAX_TEXT {
+            lines.push_str("…\n");
+            break;
+        }
+        lines.extend(std::iter::repeat_n("  ", depth));
+        lines.push_str(&node.label);
+        lines.push('\n');
+        pending.extend(node.children.iter().rev().map(|child| (*child, depth + 1)));
+    }
+    lines.truncate(lines.trim_end().len());
+    lines
+}

@@ -1,0 +1,95 @@
+"""What tests of the Python layer share: devices whose threads are not started, and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from smok_fast.client import SMOKDevice
+from smok_fast.extras import InMemoryEventDatabase
+from smok_fast.pathpoint import reports
+from smok_fast.server import LocalServer
+from smok_fast.testing import Admin
+
+DEVICE_ID = "1"
+
+
+class ManualClock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def fresh_reports(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> None:
+    """Nothing that an earlier test has logged keeps this one from being logged."""
+    monkeypatch.setattr(reports, "_episodes", reports.Episodes(clock))
+
+
+@pytest.fixture
+def make_offline_device(
+    device_certificate: Callable[..., Any],
+) -> Iterator[Callable[..., SMOKDevice]]:
+    """Makes devices that run, but talk to no server."""
+    made: list[SMOKDevice] = []
+
+    def make(cls: type[SMOKDevice] = SMOKDevice, **options: Any) -> SMOKDevice:
+        certificate = device_certificate(DEVICE_ID)
+        options.setdefault("evt_database", InMemoryEventDatabase())
+        options.setdefault("allow_sync", False)
+        device = cls(str(certificate.cert), str(certificate.key), **options)
+        made.append(device)
+        return device
+
+    yield make
+    for device in made:
+        device.close()
+
+
+@pytest.fixture
+def offline_device(make_offline_device: Callable[..., SMOKDevice]) -> SMOKDevice:
+    return make_offline_device()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def admin(smok_server: LocalServer) -> Admin:
+    return smok_server.admin
+
+
+@pytest.fixture
+def make_device(
+    smok_server: LocalServer, device_certificate: Callable[..., Any]
+) -> Iterator[Callable[..., SMOKDevice]]:
+    """Makes devices of the local server that do nothing by themselves: their boot is delayed."""
+    made: list[SMOKDevice] = []
+
+    def make(cls: type[SMOKDevice] = SMOKDevice, **options: Any) -> SMOKDevice:
+        certificate = device_certificate(DEVICE_ID)
+        options.setdefault("evt_database", InMemoryEventDatabase())
+        options.setdefault("url", smok_server.url)
+        device = cls(str(certificate.cert), str(certificate.key), delayed_boot=True, **options)
+        made.append(device)
+        return device
+
+    yield make
+    for device in made:
+        device.close()
+
+
+@pytest.fixture
+def device(make_device: Callable[..., SMOKDevice]) -> SMOKDevice:
+    return make_device()

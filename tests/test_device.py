@@ -1,0 +1,579 @@
+"""SMOKDevice: what its constructor takes, its threads, its end, and what it asks the server."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import tempfile
+import threading
+import time
+import zoneinfo
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_support import DEVICE_ID, PATIENCE, OddServer, Recorder, http
+from smok_fast.basics import Environment, StorageLevel
+from smok_fast.client import SMOKDevice
+from smok_fast.exceptions import InvalidCredentials, ResponseError, UnavailableError
+from smok_fast.extras import (
+    InMemoryArchivesDatabase,
+    InMemoryBAOBDatabase,
+    InMemoryEventDatabase,
+    InMemoryMacroDatabase,
+    InMemoryMetadataDatabase,
+    InMemoryPathpointDatabase,
+    InMemoryPredicateDatabase,
+    InMemorySensorDatabase,
+    InMemorySensorWriteDatabase,
+)
+from smok_fast.pathpoint import Pathpoint, Section
+from smok_fast.server import LocalServer
+from smok_fast.testing import wait_until
+
+COMMUNICATOR = "CommunicatorThread"
+EXECUTOR = "OrderExecutorThread"
+ARCHIVING = "ArchivingAndMacroThread"
+LOGS = "LogPublisherThread"
+
+#: How long close() may take, by its own word.
+CLOSE_WITHIN = 10
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No settings from outside, and a folder for temporary files of its own; returns that."""
+    monkeypatch.delenv("SMOK_BASE_URL", raising=False)
+    monkeypatch.delenv("SMOK_CA_CERTS", raising=False)
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def start(device_certificate: Callable[..., Any]) -> Iterator[Callable[..., SMOKDevice]]:
+    """Makes devices, whose server cannot be reached unless a test says otherwise."""
+    with contextlib.ExitStack() as stack:
+
+        def make(cls: type[SMOKDevice] = SMOKDevice, **options: Any) -> SMOKDevice:
+            certificate = device_certificate(DEVICE_ID)
+            options = {"evt_database": "state", "url": "http://127.0.0.1:9", **options}
+            device = cls(str(certificate.cert), str(certificate.key), **options)
+            return stack.enter_context(device)
+
+        yield make
+
+
+def threads() -> set[str]:
+    """The names of the device threads that run."""
+    names = {thread.name for thread in threading.enumerate()}
+    return names & {COMMUNICATOR, EXECUTOR, ARCHIVING, LOGS}
+
+
+# --- The constructor ------------------------------------------------------------------------------
+
+ALL = {
+    "dont_obtain_orders": True,
+    "dont_sync_sensor_writes": True,
+    "dont_do_macros": True,
+    "dont_do_predicates": True,
+    "dont_do_pathpoints": True,
+    "dont_do_baobs": True,
+    "dont_do_archives": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "running"),
+    [
+        ({}, {COMMUNICATOR, EXECUTOR, ARCHIVING, LOGS}),
+        ({"dont_do_macros": True}, {COMMUNICATOR, EXECUTOR, ARCHIVING, LOGS}),
+        ({"dont_do_archives": True}, {COMMUNICATOR, EXECUTOR, ARCHIVING, LOGS}),
+        ({"dont_do_macros": True, "dont_do_archives": True}, {COMMUNICATOR, EXECUTOR, LOGS}),
+        (
+            {"dont_do_predicates": True, "dont_sync_sensor_writes": True},
+            {COMMUNICATOR, EXECUTOR, ARCHIVING, LOGS},
+        ),
+        ({**ALL, "dont_obtain_orders": False}, {COMMUNICATOR, EXECUTOR, LOGS}),
+        ({**ALL, "dont_do_pathpoints": False}, {COMMUNICATOR, EXECUTOR, LOGS}),
+        ({**ALL, "dont_do_archives": False}, {COMMUNICATOR, EXECUTOR, ARCHIVING, LOGS}),
+        (ALL, {LOGS}),
+    ],
+)
+def test_the_switches_decide_which_threads_there_are(
+    options: dict[str, bool], running: set[str], start: Callable[..., SMOKDevice]
+) -> None:
+    device = start(**options, sensor_database=InMemorySensorDatabase())
+    assert threads() == running
+    assert (device.getter is not None) == (COMMUNICATOR in running)
+    assert (device.executor is not None) == (EXECUTOR in running)
+    assert (device.arch_and_macros is not None) == (ARCHIVING in running)
+    device.close()
+    assert threads() == set()
+
+
+@pytest.mark.parametrize(
+    ("switch", "calls"),
+    [
+        ("dont_obtain_orders", {"/v1/device/orders", "/v1/device/baobs"}),
+        ("dont_do_macros", {"/v1/device/macro/occurrences/"}),
+        ("dont_do_predicates", {"/v1/device/predicates"}),
+        ("dont_do_pathpoints", {"/v1/device/sensors", "/v1/device/pathpoints"}),
+        ("dont_do_baobs", {"/v1/device/baobs"}),
+        ("dont_do_archives", {"/v1/device/pathpoints/archived"}),
+    ],
+)
+def test_what_is_switched_off_is_not_talked_about(
+    switch: str, calls: set[str], start: Callable[..., SMOKDevice]
+) -> None:
+    every = {
+        "/v1/device/orders",
+        "/v1/device/baobs",
+        "/v1/device/macro/occurrences/",
+        "/v1/device/predicates",
+        "/v1/device/sensors",
+        "/v1/device/pathpoints",
+        "/v1/device/pathpoints/archived",
+    }
+
+    def answer(method: str, path: str) -> bytes:
+        empty = b"{}" if path.endswith("baobs") else b"[]"
+        return http("200 OK", empty)
+
+    def called() -> set[str]:
+        starts = {
+            path if "occurrences" not in path else path.rpartition("/")[0] + "/"
+            for path in server.calls
+        }
+        return starts & every
+
+    with OddServer(answer) as server:
+        options = {switch: True, "sensor_database": InMemorySensorDatabase()}
+        device = start(url=server.url, upload_linger=0.05, **options)
+        pathpoint = Pathpoint(device, "W1")
+        pathpoint.set_new_value(1, 1)
+        wait_until(lambda: called() == every - calls, PATIENCE)
+        device.close()
+        assert called() == every - calls
+
+
+def test_every_database_of_the_reference_is_taken_in_its_place(
+    device_certificate: Callable[..., Any],
+) -> None:
+    certificate = device_certificate(DEVICE_ID)
+    databases = [
+        InMemoryEventDatabase(),
+        InMemoryPathpointDatabase(),
+        InMemoryMacroDatabase(),
+        InMemoryMetadataDatabase(),
+        InMemorySensorDatabase(),
+        InMemoryBAOBDatabase(),
+        InMemoryPredicateDatabase(),
+        InMemoryArchivesDatabase(),
+        InMemorySensorWriteDatabase(),
+    ]
+    with SMOKDevice(
+        str(certificate.cert), str(certificate.key), *databases, url="http://127.0.0.1:9"
+    ) as device:
+        assert [
+            device.evt_database,
+            device.pp_database,
+            device.macros_database,
+            device.meta_database,
+            device.sensor_database,
+            device.baob_database,
+            device.pred_database,
+            device.arch_database,
+            device.sensor_write_database,
+        ] == databases
+
+
+def test_the_third_argument_may_be_a_path(start: Callable[..., SMOKDevice], tmp_path: Path) -> None:
+    for place in (tmp_path / "state", str(tmp_path / "state")):
+        device = start(evt_database=place)
+        event = device.open_event(1, None, 1, False, "token", "group", "message")
+        assert list(device.get_all_open_events()) == [event]
+        device.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dont_do_pathpoints": True},
+        {"dont_obtain_orders": True, "dont_do_baobs": False},
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused(
+    options: dict[str, bool], start: Callable[..., SMOKDevice]
+) -> None:
+    with pytest.raises(ValueError, match=r"sensor_database|BAOBs"):
+        start(**options)
+    assert threads() == set()
+
+
+def test_no_orders_imply_no_baobs(start: Callable[..., SMOKDevice]) -> None:
+    assert start(dont_obtain_orders=True).dont_do_baobs is True
+    device = start()
+    assert device.dont_do_baobs is False
+    with pytest.raises(UnavailableError):
+        start(dont_do_baobs=True).get_baob("key")
+
+
+def test_startup_delay_is_deprecated_and_works(start: Callable[..., SMOKDevice]) -> None:
+    with pytest.warns(DeprecationWarning, match="delayed_boot"):
+        device = start(startup_delay=0.01)
+    assert device.boot_completed
+
+
+def test_a_delayed_boot_starts_the_threads_when_it_is_continued_and_once(
+    start: Callable[..., SMOKDevice],
+) -> None:
+    device = start(delayed_boot=True)
+    assert not device.boot_completed
+    assert threads() == set()
+    device.continue_boot()
+    assert device.boot_completed
+    assert threads() == {COMMUNICATOR, EXECUTOR, ARCHIVING, LOGS}
+    with pytest.raises(RuntimeError, match="no delayed boot"):
+        device.continue_boot()
+
+
+def test_a_boot_that_was_not_delayed_cannot_be_continued(start: Callable[..., SMOKDevice]) -> None:
+    with pytest.raises(RuntimeError, match="no delayed boot"):
+        start().continue_boot()
+
+
+def test_a_device_that_was_never_booted_can_be_closed(start: Callable[..., SMOKDevice]) -> None:
+    device = start(delayed_boot=True)
+    device.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        device.continue_boot()
+    assert threads() == set()
+
+
+def test_the_url_is_that_of_the_argument_then_the_environment_then_the_certificate(
+    device_certificate: Callable[..., Any],
+    start: Callable[..., SMOKDevice],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    urls = {
+        Environment.LOCAL_DEVELOPMENT: "http://http-api",
+        Environment.STAGING: "https://api.test.smok-serwis.pl",
+        Environment.PRODUCTION: "https://api.smok.co",
+    }
+    for environment, url in urls.items():
+        made = device_certificate("x", environment)
+        with SMOKDevice(str(made.cert), str(made.key), "state", delayed_boot=True) as device:
+            assert (device.url, device.environment, device.device_id) == (url, environment, "x")
+    monkeypatch.setenv("SMOK_BASE_URL", "http://127.0.0.1:10/")
+    assert start(url=None, delayed_boot=True).url == "http://127.0.0.1:10"
+    assert start(url="http://127.0.0.1:11", delayed_boot=True).url == "http://127.0.0.1:11"
+    with pytest.raises(ValueError, match="ftp://"):
+        start(url="ftp://127.0.0.1")
+
+
+def test_what_the_user_s_databases_raise_leaves_nothing_behind(
+    device_certificate: Callable[..., Any], environment: Path
+) -> None:
+    made = device_certificate(DEVICE_ID)
+
+    class Broken(InMemoryArchivesDatabase):
+        def get_archiving_instructions(self) -> Any:
+            raise OSError("of the user's database")
+
+    class Inconsistent(InMemoryBAOBDatabase):
+        def check_consistency(self) -> None:
+            raise OSError("of the user's database")
+
+    class Forgetful(InMemoryPredicateDatabase):
+        def get_all_predicates(self) -> Any:
+            raise OSError("of the user's database")
+
+    for options in (
+        {"arch_database": Broken()},
+        {"baob_database": Inconsistent()},
+        {"pred_database": Forgetful()},
+    ):
+        with pytest.raises(OSError, match="of the user's database") as error:
+            SMOKDevice(made.cert.read_bytes(), made.key.read_bytes(), "state", **options)
+        assert list(environment.iterdir()) == []
+        assert threads() == set()
+        del error
+
+
+# --- Credentials ----------------------------------------------------------------------------------
+
+
+def test_bad_credentials_are_named_and_leave_nothing_behind(
+    device_certificate: Callable[..., Any], tmp_path: Path, environment: Path
+) -> None:
+    good, other = device_certificate(DEVICE_ID), device_certificate("other")
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("-----BEGIN CERTIFICATE-----\ngarbage\n-----END CERTIFICATE-----\n")
+    missing = tmp_path / "missing.pem"
+    cases: list[tuple[Any, Any, list[str]]] = [
+        (missing, good.key, ["certificate", str(missing), "No such file"]),
+        (good.cert, missing, ["private key", str(missing), "No such file"]),
+        (garbage, good.key, [str(garbage), "no valid certificate"]),
+        (good.cert, garbage, [str(garbage), "holds a certificate, not a private key"]),
+        (good.key, good.cert, [str(good.key), str(good.cert), "swapped"]),
+        (good.cert, other.key, [str(other.key), "does not belong", str(good.cert)]),
+        (good.ca_cert, good.ca_key, [str(good.ca_cert), "device ID", "missing"]),
+        (good.cert.read_bytes(), b"", ["given private key", "empty"]),
+    ]
+    for cert, key, words in cases:
+        with pytest.raises(InvalidCredentials) as refusal:
+            SMOKDevice(cert, key, "state", url="http://127.0.0.1:9")
+        for word in words:
+            assert word in str(refusal.value)
+        assert list(environment.iterdir()) == []
+        assert threads() == set()
+
+
+def test_temporary_files_go_with_the_device(
+    device_certificate: Callable[..., Any], environment: Path
+) -> None:
+    made = device_certificate(DEVICE_ID)
+    with (
+        made.cert.open("rb") as cert,
+        made.key.open("rb") as key,
+        SMOKDevice(cert, key, "state", url="http://127.0.0.1:9") as device,
+    ):
+        assert {path.stat().st_mode & 0o777 for path in environment.iterdir()} == {0o600}
+        assert sorted(map(str, environment.iterdir())) == sorted(device.cert)
+    assert list(environment.iterdir()) == []
+
+
+# --- The end --------------------------------------------------------------------------------------
+
+
+def close_in_time(device: SMOKDevice) -> None:
+    started = time.monotonic()
+    device.close()
+    assert time.monotonic() - started < CLOSE_WITHIN
+
+
+def test_close_may_be_called_many_times(start: Callable[..., SMOKDevice]) -> None:
+    device = start()
+    for _ in range(3):
+        device.close()
+        assert device.closed
+    with device:
+        pass
+    assert threads() == set()
+
+
+def test_a_device_is_a_context_manager(start: Callable[..., SMOKDevice]) -> None:
+    with start() as device:
+        assert not device.closed
+    assert device.closed
+    assert threads() == set()
+
+
+@pytest.mark.parametrize("of", ["executor", "communicator", "another thread"])
+def test_close_may_be_called_by_any_thread(of: str, start: Callable[..., SMOKDevice]) -> None:
+    closed = threading.Event()
+
+    class Suicidal(SMOKDevice):
+        def end(self) -> None:
+            self.close()
+            closed.set()
+
+        def on_failed_sync(self, *args: Any, **kwargs: Any) -> None:
+            if of == "communicator":
+                self.end()
+
+        def execute_sysctl(self, op_type: str, op_args: str) -> bool:
+            self.end()
+            return True
+
+    device = start(Suicidal)
+    if of == "executor":
+        device.execute(
+            Section.from_json({"orders": [{"type": "sysctl", "op_type": "x", "op_args": ""}]})
+        )
+    elif of == "another thread":
+        threading.Thread(target=device.end).start()  # type: ignore[attr-defined]
+    assert closed.wait(PATIENCE)
+    wait_until(lambda: threads() == set(), PATIENCE)
+
+
+def test_a_device_that_closes_itself_after_a_sync_uploads_what_waits(
+    smok_server: LocalServer, device_certificate: Callable[..., Any]
+) -> None:
+    closed = threading.Event()
+
+    class Suicidal(Recorder):
+        def on_successful_sync(self, *args: Any, **kwargs: Any) -> None:
+            if not self.closed:
+                self.record("W1", 1, 2, 3)
+                self.close()
+                closed.set()
+
+    with Suicidal(device_certificate(DEVICE_ID), smok_server.url, upload_linger=3600):
+        assert closed.wait(PATIENCE)
+    assert smok_server.admin.samples_count(DEVICE_ID) == 3
+
+
+def test_close_is_in_time_while_the_server_hangs(start: Callable[..., SMOKDevice]) -> None:
+    with OddServer(lambda method, path: None) as server:
+        device = start(url=server.url)
+        Pathpoint(device, "W1").set_new_value(1, 1)
+        assert server.called.wait(PATIENCE)
+        close_in_time(device)
+        wait_until(lambda: threads() == set(), PATIENCE)
+
+
+def test_close_is_in_time_while_user_code_hangs_everywhere(
+    smok_server: LocalServer, start: Callable[..., SMOKDevice]
+) -> None:
+    release = threading.Event()
+    hanging = threading.Semaphore(0)
+
+    class Hanging(SMOKDevice):
+        def provide_unknown_pathpoint(
+            self, name: str, storage_level: StorageLevel = StorageLevel.TREND
+        ) -> Pathpoint:
+            return HangingPathpoint(self, name, storage_level)
+
+        def on_successful_sync(self, *args: Any, **kwargs: Any) -> None:
+            hanging.release()
+            release.wait()
+
+    class HangingPathpoint(Pathpoint):
+        def on_read(self, advise: Any) -> int:
+            hanging.release()
+            release.wait()
+            return 1
+
+    device = start(Hanging, url=smok_server.url)
+    section = device.get_pathpoint("W1").read()
+    waiting = device.get_pathpoint("W2").read()
+    device.execute(section)
+    device.execute(waiting)
+    for _ in range(2):
+        assert hanging.acquire(timeout=PATIENCE)
+    try:
+        close_in_time(device)
+        assert waiting.done()
+        with pytest.raises(UnavailableError):
+            section.result(0)
+    finally:
+        release.set()
+    wait_until(lambda: threads() == set(), PATIENCE)
+
+
+def test_methods_of_a_closed_device_raise(start: Callable[..., SMOKDevice]) -> None:
+    device = start()
+    pathpoint = Pathpoint(device, "W1")
+    device.close()
+    calls: list[Callable[[], Any]] = [
+        lambda: device.get_pathpoint("W1"),
+        lambda: device.register_pathpoint(Pathpoint("W2")),
+        lambda: Pathpoint(device, "W3"),
+        lambda: device.execute(pathpoint.read()),
+        lambda: device.get_sensor("a b"),
+        device.get_all_sensors,
+        lambda: device.get_baob("key"),
+        device.get_all_baobs,
+        lambda: device.open_event(1, None, 1, False, "token", "group", "message"),
+        device.get_all_events,
+        device.get_device_info,
+        device.get_slaves,
+        device.get_local_time,
+        device.continue_boot,
+        device.reset_predicates,
+    ]
+    for call in calls:
+        with pytest.raises(RuntimeError, match="closed"):
+            call()
+
+
+# --- What it asks the server ----------------------------------------------------------------------
+
+
+def test_what_the_server_knows_about_the_device(
+    smok_server: LocalServer, start: Callable[..., SMOKDevice]
+) -> None:
+    smok_server.admin.set_device(
+        DEVICE_ID,
+        verbose_name="Boiler room",
+        timezone="Asia/Tokyo",
+        facets=["smok"],
+        slaves=[{"device_id": "slave-1", "configuration": "x"}],
+    )
+    device = start(url=smok_server.url)
+    info = device.get_device_info()
+    assert (info.device_id, info.verbose_name, info.timezone) == (
+        DEVICE_ID,
+        "Boiler room",
+        "Asia/Tokyo",
+    )
+    assert device.timezone == zoneinfo.ZoneInfo("Asia/Tokyo")
+    assert device.get_local_time().utcoffset() == datetime.timedelta(hours=9)
+    assert [slave.device_id for slave in device.get_slaves()] == ["slave-1"]
+
+
+@pytest.mark.parametrize("body", ["[]", "7", "{}", '{"device_id": 1}'])
+def test_nonsense_about_the_device_is_a_response_error(
+    body: str, smok_server: LocalServer, start: Callable[..., SMOKDevice]
+) -> None:
+    device = start(url=smok_server.url, delayed_boot=True)
+    smok_server.admin.fault("/v1/device", method="GET", body=body, times=None)
+    for ask in (device.get_device_info, device.get_slaves, device.get_local_time):
+        with pytest.raises(ResponseError):
+            ask()
+
+
+def test_the_server_is_not_asked_while_synchronization_is_not_allowed(
+    smok_server: LocalServer, start: Callable[..., SMOKDevice]
+) -> None:
+    device = start(url=smok_server.url, allow_sync=False)
+    with pytest.raises(RuntimeError, match="allow_sync"):
+        device.get_device_info()
+
+
+def test_a_sensor_is_waited_for_until_the_sensors_were_fetched(
+    smok_server: LocalServer, start: Callable[..., SMOKDevice]
+) -> None:
+    smok_server.admin.set_sensors(DEVICE_ID, [{"fqts": "boiler temp", "path": "W1", "type": "x"}])
+    device = start(url=smok_server.url, allow_sync=False)
+    found: list[Any] = []
+    waiter = threading.Thread(target=lambda: found.append(device.get_sensor({"temp", "boiler"})))
+    waiter.start()
+    assert not found
+    device.allow_sync = True
+    waiter.join(PATIENCE)
+    assert [sensor.fqts for sensor in found] == ["boiler temp"]
+    with pytest.raises(KeyError):
+        device.get_sensor("no such")
+
+
+def test_who_waits_for_sensors_is_released_by_close(start: Callable[..., SMOKDevice]) -> None:
+    device = start()
+    outcomes: list[str] = []
+    begun = threading.Barrier(3)
+
+    def ask() -> None:
+        begun.wait()
+        try:
+            device.get_sensor("boiler temp")
+        except RuntimeError as error:
+            outcomes.append(str(error))
+
+    def wait() -> None:
+        begun.wait()
+        device.wait_until_synced()
+        outcomes.append("synced or closed")
+
+    waiters = [threading.Thread(target=target) for target in (ask, wait)]
+    for waiter in waiters:
+        waiter.start()
+    begun.wait()
+    device.close()
+    for waiter in waiters:
+        waiter.join(PATIENCE)
+    assert sorted(outcomes) == ["synced or closed", "the device is closed"]
