@@ -300,3 +300,11 @@ def test_large_hostile_uploads_are_answered_in_bounded_time(server, device):
     counts = server.admin.counts(device.device_id)
     assert (counts.sensor_writes, counts.logs, counts.events) == (10_000, 10_000, 10_000)
     assert (counts.samples, counts.conflicts) == (1, 9_999)
+
+
+def test_base64_with_letters_beyond_ascii_is_refused(server, device):
+    packed = {"encoding": "base64-gzip", "content": "ż"}
+    log = [{"service": "s", "when": 1, "message": packed, "level": 10}]
+    assert device.call("PUT", "/v1/device/device_logs", log).status_code == 400
+    fault = {"path": "/v1/", "body_base64": "ż"}
+    assert device.call("POST", "/admin/faults", fault).status_code == 400

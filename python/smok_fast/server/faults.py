@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import dataclasses
 import itertools
@@ -131,7 +130,7 @@ def _content(body: dict[str, Any]) -> bytes:
     if "body_base64" in body:
         try:
             return base64.b64decode(checks.text(body["body_base64"], "body_base64"), validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error among them
             raise ApiError(400, f"body_base64: {error}") from None
     if "body" in body:
         return checks.text(body["body"], "body").encode()

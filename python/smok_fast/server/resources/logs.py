@@ -8,7 +8,6 @@ sensor write.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import zlib
@@ -141,7 +140,7 @@ def _unpack(message: dict[str, Any], where: str, budget: int) -> tuple[str, int]
         if not gzip.eof:
             raise ApiError(400, f"{where}.content is cut short")
         return content.decode(), len(content)
-    except (binascii.Error, zlib.error, UnicodeDecodeError) as error:
+    except (ValueError, zlib.error) as error:
         raise ApiError(400, f"{where}.content is no gzip of a text in base64: {error}") from None
 
 
