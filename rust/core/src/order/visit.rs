@@ -81,7 +81,9 @@ impl<'de, T: Take<'de>> Visitor<'de> for Any<T> {
     }
 
     fn visit_bool<E>(self, bool: bool) -> Result<T::Value, E> {
-        Ok(self.0.scalar(if bool { Scalar::True } else { Scalar::False }))
+        Ok(self
+            .0
+            .scalar(if bool { Scalar::True } else { Scalar::False }))
     }
 
     fn visit_i64<E>(self, int: i64) -> Result<T::Value, E> {
