@@ -37,7 +37,11 @@ def execute() -> float:
 
     device = offline_device()
     pathpoints = constant_pathpoints(device, workload.PATHPOINTS)
-    orders = [ReadOrder(pathpoint.name, AdviseLevel.ADVISE) for pathpoint in pathpoints]
+    orders = [
+        ReadOrder(pathpoint.name, AdviseLevel.ADVISE)
+        for _ in range(workload.ROUNDS)
+        for pathpoint in pathpoints
+    ]
     figure = rate(len(orders), lambda: device.execute(Section(orders)).result(60))
     check(all(pathpoint.get()[1] == 21 for pathpoint in pathpoints), "values")
     recorded = device.pp_database.buffer.statistics()["recorded"]
@@ -51,10 +55,11 @@ def bare_loop() -> float:
     pathpoints = constant_pathpoints(device, workload.PATHPOINTS)
 
     def loop() -> None:
-        for pathpoint in pathpoints:
-            pathpoint.on_read(0)
+        for _ in range(workload.ROUNDS):
+            for pathpoint in pathpoints:
+                pathpoint.on_read(0)
 
-    figure = rate(len(pathpoints), loop)
+    figure = rate(workload.ROUNDS * len(pathpoints), loop)
     device.close()
     return figure
 

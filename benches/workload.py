@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: How many pathpoints are read once each: one millisecond can hold one sample of a pathpoint, and
-#: the reference spends its time on warnings when it is asked for more.
-PATHPOINTS = 20_000
+#: How many pathpoints are read, and how often each in one section.
+PATHPOINTS = 1_000
+ROUNDS = 20
 
 #: How many values are set, spread over 100 pathpoints.
 VALUES = 100_000

@@ -8,6 +8,7 @@ the walk within the limits is then computed once more by ``eval``.
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import operator
 import struct
@@ -103,7 +104,7 @@ PT100 = dict(
 
 def on_curve(curve: Mapping[int, float], ohms: float) -> float:
     points = list(curve.items())
-    for (low, low_ohms), (high, high_ohms) in zip(points, points[1:], strict=False):
+    for (low, low_ohms), (high, high_ohms) in itertools.pairwise(points):
         if low_ohms <= ohms < high_ohms:
             return low + (ohms - low_ohms) * (high - low) / (high_ohms - low_ohms)
     raise AssertionError(ohms)

@@ -434,9 +434,14 @@ class TestReadingSections:
             orders_from_list({"type": "read"})  # type: ignore[arg-type]
 
 
-@given(st.integers(0, 1000), st.integers(-(2**70), 2**70))
-def test_integers_of_any_length_are_rounded_as_python_rounds_them(bits: int, high: int) -> None:
-    number = (high << bits) + (1 << bits >> 1) + (bits % 3 - 1)
+@given(
+    st.integers(0, 1000), st.integers(2**52, 2**53), st.integers(-1, 1), st.sampled_from([1, -1])
+)
+def test_integers_of_any_length_are_rounded_as_python_rounds_them(
+    bits: int, float_bits: int, off: int, sign: int
+) -> None:
+    halfway = (float_bits << bits) + (1 << bits >> 1)  # between two floats
+    number = sign * (halfway + off)
     try:
         expected = float(number)
     except OverflowError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import pickle
 import random
@@ -13,9 +14,9 @@ from array import array
 from pathlib import Path
 
 import pytest
-from reparse_oracle import KTY81, PT100
 
 import smok_fast
+from reparse_oracle import KTY81, PT100
 from smok_fast.exceptions import OperationFailedError, OperationFailedReason, SMOKClientError
 from smok_fast.sensor.reparse import (
     Expression,
@@ -112,7 +113,12 @@ def test_only_what_is_needed_is_evaluated() -> None:
         ("0 ** -1", [], "0.0 cannot be raised to a negative power", "invalid"),
         ("{a}+'x'", [1], "unsupported operand type(s) for +: 'int' and 'str'", "type"),
         ("'x'+{a}", [1.5], 'can only concatenate str (not "float") to str', "type"),
-        ("{a} < {b}", ["x", True], "'<' not supported between instances of 'str' and 'bool'", "type"),
+        (
+            "{a} < {b}",
+            ["x", True],
+            "'<' not supported between instances of 'str' and 'bool'",
+            "type",
+        ),
         ("int({a})", ["0x10"], "invalid literal for int() with base 10: '0x10'", "invalid"),
         ("int({a})", [math.inf], "cannot convert float infinity to integer", "invalid"),
         ("float({a})", ["12 V"], "could not convert string to float: '12 V'", "invalid"),
@@ -122,8 +128,18 @@ def test_only_what_is_needed_is_evaluated() -> None:
         ("1 << {a}", [-1], "negative shift count", "invalid"),
         ("{a} + 1", [INT64_MAX], "the integer result does not fit 64 bits", "invalid"),
         ("{a} ** 99", [3], "an integer on the way does not fit 128 bits", "invalid"),
-        ("(-8) ** {a}", [0.5], "a negative number to a fractional power is a complex number", "invalid"),
-        ("'%d' % {a}", [1], "text formatting with % is not part of the expression language", "type"),
+        (
+            "(-8) ** {a}",
+            [0.5],
+            "a negative number to a fractional power is a complex number",
+            "invalid",
+        ),
+        (
+            "'%d' % {a}",
+            [1],
+            "text formatting with % is not part of the expression language",
+            "type",
+        ),
         ("mkflt({a}, 0)", [1.5], "required argument is not an integer", "type"),
         ("mkint32({a}, 0)", [65536], "'H' format requires 0 <= number <= 65535", "invalid"),
     ],
@@ -191,7 +207,7 @@ def test_a_sensor_curve_gives_its_points_and_straight_lines_between_them(
     points = [(t, ohm * scale) for t, ohm in curve.items() if function != "kty81" or ohm < 3276]
     for celsius, ohms in points:
         assert expression(ohms) == pytest.approx(celsius, abs=1e-9)
-    for (low, low_ohms), (high, high_ohms) in zip(points, points[1:], strict=False):
+    for (low, low_ohms), (high, high_ohms) in itertools.pairwise(points):
         for share in (0.001, 0.25, 0.5, 0.999):
             between = expression(low_ohms + share * (high_ohms - low_ohms))
             assert between == pytest.approx(low + share * (high - low), abs=1e-9)
@@ -263,8 +279,18 @@ def test_the_other_functions_mean_what_their_table_says() -> None:
         ("żó", 0, "invalid character 'ż' (U+017C)"),
         ("'ż' + 1 $ 2", 8, "invalid character '$' (U+0024)"),
         ("'abc", 0, "the text was never closed"),
-        ("'{W1}'", 1, "a brace inside a text, where it would hold a pathpoint; '\\x7b' and '\\x7d' write braces"),
-        ("010", 0, "leading zeros in decimal integer literals are not permitted; use an 0o prefix for octal integers"),
+        (
+            "'{W1}'",
+            1,
+            "a brace inside a text, where it would hold a pathpoint; "
+            "'\\x7b' and '\\x7d' write braces",
+        ),
+        (
+            "010",
+            0,
+            "leading zeros in decimal integer literals are not permitted; "
+            "use an 0o prefix for octal integers",
+        ),
         ("1__0", 2, "invalid decimal literal"),
         ("2j", 1, "a complex number is not part of the expression language"),
         ("min()", 0, "min expected at least 1 argument, got 0"),
@@ -491,7 +517,9 @@ def test_hostile_expressions_are_cheap(text: str) -> None:
         start = time.thread_time()
         try:
             expression = Expression(text)
-            expression.evaluate(["7" * 4000 if name == "u1" else 3 for name in expression.variables])
+            expression.evaluate(
+                ["7" * 4000 if name == "u1" else 3 for name in expression.variables]
+            )
         except (ReparseError, ReparseSyntaxError):
             pass
         return time.thread_time() - start

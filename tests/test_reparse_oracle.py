@@ -12,8 +12,8 @@ import sys
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from reparse_oracle import FUNCTIONS, MAX_TEXT, Failed, TooLarge, Value, expected, in_language
 
+from reparse_oracle import FUNCTIONS, MAX_TEXT, Failed, TooLarge, Value, expected, in_language
 from smok_fast.sensor.reparse import Expression, ReparseError, ReparseSyntaxError
 
 EXAMPLES = int(os.environ.get("SMOK_FAST_EXAMPLES", "5000"))
@@ -41,11 +41,27 @@ int_literals = st.one_of(
 float_literals = st.one_of(
     st.floats(min_value=0, allow_nan=False, allow_infinity=False).map(repr),
     st.integers(0, 1000).map(lambda number: str(number / 8)),
-    st.sampled_from(["1.", ".5", "1e5", "1E-3", "1_0.0_1", "1e309", "0.0", "00.5", "09e1", "5e-324"]),
+    st.sampled_from(
+        ["1.", ".5", "1e5", "1E-3", "1_0.0_1", "1e309", "0.0", "00.5", "09e1", "5e-324"]
+    ),
 )
 letters = st.characters(exclude_characters="{}\0", exclude_categories=["Cs"])
 numeric_texts = st.sampled_from(
-    ["12", "-7", " 12 ", "1_0", "0x1f", "+5", "1e5", " .5\n", "nan", "-inf", "\u20037\xa0", "1__0", "٣"]
+    [
+        "12",
+        "-7",
+        " 12 ",
+        "1_0",
+        "0x1f",
+        "+5",
+        "1e5",
+        " .5\n",
+        "nan",
+        "-inf",
+        "\u20037\xa0",
+        "1__0",
+        "٣",
+    ]
 )
 texts = st.one_of(
     st.text("abAZ019 _'\"\\.\n", max_size=6), st.text(letters, max_size=4), numeric_texts
@@ -54,7 +70,9 @@ text_literals = st.one_of(
     texts.map(repr),
     texts.map(ascii),
     st.tuples(texts, texts).map(lambda pair: f"{pair[0]!r} {pair[1]!r}"),
-    st.sampled_from([r"'\x41\101\u0105\U0001F600'", r"r'\n\''", r"u'a'", '""""a"b""" "c"', r"'\d'"]),
+    st.sampled_from(
+        [r"'\x41\101\u0105\U0001F600'", r"r'\n\''", r"u'a'", '""""a"b""" "c"', r"'\d'"]
+    ),
 ).filter(lambda literal: "\\N" not in literal)
 booleans = st.sampled_from(["True", "False"])
 
@@ -72,7 +90,10 @@ OPERATORS = ARITHMETIC + BITS + LOGIC + ORDER + MEMBERSHIP
 Strategy = st.SearchStrategy[str]
 
 
-def joined(*parts: Strategy | str, space: Strategy = st.sampled_from([" ", " ", "", "\t"])) -> Strategy:
+SPACE = st.sampled_from([" ", " ", "", "\t"])
+
+
+def joined(*parts: Strategy | str, space: Strategy = SPACE) -> Strategy:
     """Parts with spaces between them, where CPython's tokens allow to leave them out."""
     texts = [st.just(part) if isinstance(part, str) else part for part in parts]
     return st.tuples(st.tuples(*texts), space).map(lambda drawn: drawn[1].join(drawn[0]))
@@ -85,7 +106,9 @@ def part(inner: Strategy) -> Strategy:
 
 def words(names: list[str]) -> Strategy:
     """Operators; those that are words stand between spaces."""
-    return st.sampled_from([f" {name} " if name.isalpha() or " " in name else name for name in names])
+    return st.sampled_from(
+        [f" {name} " if name.isalpha() or " " in name else name for name in names]
+    )
 
 
 def call(names: list[str], argument: Strategy) -> Strategy:
@@ -189,7 +212,9 @@ ints = st.one_of(
         ]
     ),
 )
-floats = st.one_of(st.floats(), st.integers(-100, 100).map(lambda number: number / 10), ints.map(float))
+floats = st.one_of(
+    st.floats(), st.integers(-100, 100).map(lambda number: number / 10), ints.map(float)
+)
 samples = st.fixed_dictionaries(
     {
         "W1": ints,
@@ -249,9 +274,7 @@ tokens = st.one_of(
 
 
 @thorough
-@given(
-    parts=st.lists(st.tuples(tokens, st.sampled_from(["", " "])), max_size=8), variables=samples
-)
+@given(parts=st.lists(st.tuples(tokens, st.sampled_from(["", " "])), max_size=8), variables=samples)
 def test_exactly_pythons_expressions_without_the_refused_parts_are_accepted(
     parts: list[tuple[str, str]], variables: dict[str, Value]
 ) -> None:
@@ -261,7 +284,7 @@ def test_exactly_pythons_expressions_without_the_refused_parts_are_accepted(
         try:
             check(text, variables)
         except ReparseSyntaxError as error:
-            assert error.message == "the integer does not fit 128 bits"  # noqa: PT017 - or accepted
+            assert error.message == "the integer does not fit 128 bits"
     else:
         with pytest.raises(ReparseSyntaxError):
             Expression(text)
@@ -272,9 +295,7 @@ def test_exactly_pythons_expressions_without_the_refused_parts_are_accepted(
     text=expressions,
     rows=st.lists(samples, min_size=1, max_size=5),
 )
-def test_a_series_has_what_each_row_has_by_itself(
-    text: str, rows: list[dict[str, Value]]
-) -> None:
+def test_a_series_has_what_each_row_has_by_itself(text: str, rows: list[dict[str, Value]]) -> None:
     assume(in_language(text, VARIABLES))
     expression = Expression(text)
     assume(expression.variables)
@@ -283,9 +304,7 @@ def test_a_series_has_what_each_row_has_by_itself(
         {name: int(value) if isinstance(value, bool) else value for name, value in row.items()}
         for row in rows
     ]
-    columns = [
-        (range(len(plain)), [row[name] for row in plain]) for name in expression.variables
-    ]
+    columns = [(range(len(plain)), [row[name] for row in plain]) for name in expression.variables]
     timestamps, results = expression.evaluate_series(columns)
     assert list(timestamps) == list(range(len(plain)))
     for row, result in zip(plain, list(results), strict=True):

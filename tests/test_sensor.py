@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import NotReadedError, OperationFailedError, OperationFailedReason
 from smok_fast.pathpoint import AdviseLevel, Pathpoint, ReadOrder, WriteOrder
+from smok_fast.pathpoint.series import merge_series
 from smok_fast.sensor import Sensor, SensorWriteEvent, fqtsify
-from smok_fast.sensor.series import merge_series
 from smok_fast.sensor.types import NumericType, UnicodeType, get_type
 
 

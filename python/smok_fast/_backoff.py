@@ -19,6 +19,7 @@ class Backoff:
     :param longest: length of the longest interval, seconds
     :param clock: a monotonic clock, seconds
     :param uniform: gives random numbers from 0 to 1
+    :ivar failing: whether the last try failed
     """
 
     def __init__(
@@ -34,7 +35,8 @@ class Backoff:
         self._clock = clock
         self._uniform = uniform
         self._interval = first
-        self._not_before: float | None = None
+        self._not_before = 0.0
+        self.failing = False
 
     def failed(self) -> float:
         """Note a failure.
@@ -44,18 +46,26 @@ class Backoff:
         pause = self._interval * (1 + self._uniform()) / 2
         self._interval = min(self._interval * 2, self._longest)
         self._not_before = self._clock() + pause
+        self.failing = True
         return pause
 
     def success(self) -> None:
         """Note a success: the next failure waits as the first one does."""
         self._interval = self._first
-        self._not_before = None
+        self.failing = False
+
+    def pause(self, now: float | None = None) -> float:
+        """Seconds until the next try, 0 when there is nothing to wait for.
+
+        :param now: what the clock says
+        """
+        if not self.failing:
+            return 0.0
+        return max(self._not_before - (self._clock() if now is None else now), 0.0)
 
     def ready(self, now: float | None = None) -> bool:
         """Whether the pause is over.
 
         :param now: what the clock says
         """
-        if self._not_before is None:
-            return True
-        return (self._clock() if now is None else now) >= self._not_before
+        return self.pause(now) == 0

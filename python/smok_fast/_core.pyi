@@ -22,6 +22,7 @@ from smok_fast.threads.executor import Execution
 __all__ = [
     "ArchiveSchedule",
     "Buffer",
+    "Computation",
     "DecodingError",
     "EncodingError",
     "Expression",
@@ -694,6 +695,31 @@ class ModbusBlock:
         """Two blocks that read the same; None if it cannot be divided."""
 
 # Reparse expressions: see smok_fast.sensor.reparse
+
+@final
+class Computation:
+    """The present value of a reparse pathpoint: an expression over the latest values of others.
+
+    May be called by any thread.
+
+    :param expression: the expression
+    :param name: name of the reparse pathpoint, which declares the type of its values
+    :param pathpoints: the pathpoints of the expression's variables, in their order
+    :raises ValueError: the name declares no type, or there are too few or too many pathpoints
+    """
+
+    def __new__(
+        cls, expression: Expression, name: str, pathpoints: Sequence[Pathpoint]
+    ) -> Computation: ...
+    def compute(self) -> tuple[int, PathpointValueType]:
+        """Compute the value.
+
+        :return: the newest constituent's timestamp in milliseconds since the epoch (now if there
+            are none), and the value
+        :raises NotReadedError: a constituent has not been read yet
+        :raises OperationFailedError: a constituent's last read failed
+        :raises ReparseError: the expression has no value for these
+        """
 
 @final
 class Expression:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from smok_fast import __version__
-from smok_fast.cli import cert, demo, server
+from smok_fast.cli import cert, demo, evaluate, server
 from smok_fast.cli.console import console
 
 __all__ = ["app"]
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("server")(server.serve)
+app.command("eval")(evaluate.evaluate)
 app.add_typer(cert.app, name="cert")
 
 

@@ -7,6 +7,7 @@ the subject's own module.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
@@ -399,6 +400,7 @@ class SMOKDevice:
     def allow_sync(self, allow: bool) -> None:
         self._allow_sync = allow
         self._wake_communicator()
+        self.log_publisher.wake()
 
     def wait_until_synced(self) -> None:
         """Block until sensors and predicates have been fetched once, or the device is closed.
@@ -601,7 +603,8 @@ class SMOKDevice:
             self._wake_communicator()
             return True
         if op_type == "baob-deleted":
-            self.baob_database.delete_baob(op_args)
+            with contextlib.suppress(KeyError):  # it was never here
+                self.baob_database.delete_baob(op_args)
             return True
         return False
 

@@ -73,14 +73,13 @@ class Bus:
             _run(future, job)
 
     def is_current_thread(self) -> bool:
-        """Whether the caller runs in the bus thread, where waiting for a job would be waiting for
-        ever.
-        """
+        """Whether the caller runs in the bus thread, which would wait for itself for ever."""
         return threading.current_thread() is self._thread
 
     def close(self, timeout: float) -> None:
-        """Refuse further jobs, fail those that wait, and wait for the thread to end. May be called
-        again.
+        """Refuse further jobs, fail those that wait, and wait for the thread to end.
+
+        May be called again.
 
         :param timeout: seconds to wait at most
         """

@@ -97,9 +97,7 @@ class TcpClient(ReadGroup):
 
     @property
     def answers_of_other_units(self) -> int:
-        """How many answers were ignored because another unit gave them than the one that was
-        asked.
-        """
+        """How many answers were ignored because they came from another unit than was asked."""
         return self._connection.other_unit
 
     def read_coils(self, unit: int, address: int, count: int = 1) -> list[bool]:
@@ -113,7 +111,7 @@ class TcpClient(ReadGroup):
         return cast("list[bool]", self._wait(ModbusRequest(unit, Table.COILS, address, count)))
 
     def read_discrete_inputs(self, unit: int, address: int, count: int = 1) -> list[bool]:
-        """Read discrete inputs (function 2) and wait for them; as :meth:`read_coils`."""
+        """Read discrete inputs (function 2); as :meth:`read_coils`."""
         request = ModbusRequest(unit, Table.DISCRETE_INPUTS, address, count)
         return cast("list[bool]", self._wait(request))
 
@@ -129,9 +127,7 @@ class TcpClient(ReadGroup):
         return self._wait(ModbusRequest(unit, Table.HOLDING_REGISTERS, address, count))
 
     def read_input_registers(self, unit: int, address: int, count: int = 1) -> list[int]:
-        """Read input registers (function 4) and wait for them; as
-        :meth:`read_holding_registers`.
-        """
+        """Read input registers (function 4); as :meth:`read_holding_registers`."""
         return self._wait(ModbusRequest(unit, Table.INPUT_REGISTERS, address, count))
 
     def write_coil(self, unit: int, address: int, value: bool) -> None:
@@ -254,11 +250,10 @@ class TcpClient(ReadGroup):
     def on_read_group(
         self, pathpoints: Sequence[Pathpoint], advise: AdviseLevel
     ) -> Future[Sequence[ReadResult]]:
-        """Read pathpoints together, in as few requests as their addresses allow. Called by
-        OrderExecutorThread.
+        """Read pathpoints together, in as few requests as their addresses allow.
 
-        When a unit refuses to read registers together, they are read in smaller groups, so that
-        each gets its own value or its own failure.
+        Called by OrderExecutorThread. When a unit refuses to read registers together, they are read
+        in smaller groups, so that each gets its own value or its own failure.
 
         :param pathpoints: what to read: ModbusPathpoints, or others that have a ``register``
         :param advise: not used: trying again is the executor's business

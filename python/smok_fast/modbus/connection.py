@@ -45,8 +45,9 @@ RECEIVE_SIZE = 4096
 
 
 class TcpConnection:
-    """A connection to one server. It belongs to one thread; only :meth:`interrupt` may be called by
-    others.
+    """A connection to one server.
+
+    It belongs to one thread; only :meth:`interrupt` may be called by others.
 
     :param host: name or address of the server
     :param port: TCP port
@@ -129,9 +130,7 @@ class TcpConnection:
                 self._socket = None
 
     def interrupt(self) -> None:
-        """Break off what is on its way, and refuse everything from now on. Any thread may call
-        it.
-        """
+        """Break off what is on its way and refuse everything from now on. For any thread."""
         with self._lock:
             self._interrupted = True
             if self._socket is not None:
@@ -180,13 +179,10 @@ class TcpConnection:
                 f"no connection to {self}, next attempt in {wait:.1f} s: {self._outage}"
             )
         try:
-            connected = socket.create_connection((self._host, self._port), self._connect_timeout)
+            connected = self._open()
         except (OSError, UnicodeError) as error:
             self._back_off(error)
             raise ConnectFailedError(f"no connection to {self}: {error}") from error
-        connected.setblocking(False)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         with self._lock:
             self._socket = connected
             self._readable.register(connected, select.POLLIN)
@@ -196,14 +192,23 @@ class TcpConnection:
         self._refuse_if_interrupted()
         return connected
 
+    def _open(self) -> socket.socket:
+        connected = socket.create_connection((self._host, self._port), self._connect_timeout)
+        try:
+            connected.setblocking(False)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except OSError:
+            connected.close()
+            raise
+        return connected
+
     def _refuse_if_interrupted(self) -> None:
         if self._interrupted:
             raise ClientClosedError(f"the client of {self} is closed")
 
     def _lost(self, error: OSError) -> ConnectionLostError:
-        """Note that the connection broke. One that never worked counts as a failed attempt to
-        connect.
-        """
+        """Note that the connection broke; one that never worked was a failed attempt."""
         self.disconnect()
         self._refuse_if_interrupted()
         if self._worked:

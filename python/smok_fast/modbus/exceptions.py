@@ -44,9 +44,7 @@ class NoResponseError(ModbusError):
 
 
 class ConnectFailedError(ModbusError):
-    """There is no connection to the server, and it is not yet time to try again. Reason:
-    TIMEOUT.
-    """
+    """There is no connection to the server. Reason: TIMEOUT."""
 
 
 class ConnectionLostError(ModbusError):

@@ -25,11 +25,11 @@ __all__ = ["ModbusPathpoint"]
 
 
 class ModbusPathpoint(Pathpoint):
-    """A register or a bit of a MODBUS unit, which its name tells: ``W1r4002`` is holding register
-    4002 of unit 1.
+    """A register or a bit of a MODBUS unit.
 
-    For the names see :mod:`smok_fast.modbus.names`. Pathpoints of one client that are due together
-    are read together. A device that has no other pathpoints provides them in three lines::
+    Its name tells which: ``W1r4002`` is holding register 4002 of unit 1. For the names see
+    :mod:`smok_fast.modbus.names`. Pathpoints of one client that are due together are read together.
+    A device that has no other pathpoints provides them in three lines::
 
         class Gateway(SMOKDevice):
             def provide_unknown_pathpoint(self, name, storage_level=StorageLevel.TREND):

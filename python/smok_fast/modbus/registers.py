@@ -17,8 +17,7 @@ WriteCallback: TypeAlias = Callable[[int, Table, int, Sequence[int]], None]
 class RegisterModel:
     """Coils, discrete inputs, holding and input registers of any number of units.
 
-    Exists what was defined: by :meth:`define`, or by setting a value under the name of a
-    pathpoint::
+    What was defined exists: by :meth:`define`, or by setting a value under a pathpoint's name::
 
         registers = RegisterModel({"f1l100": 61.5, "B1f0": False, "W1r10": 55})
         registers["f1l100"] = 62.0  # what the simulated boiler measures
@@ -66,8 +65,9 @@ class RegisterModel:
         self.define(register.unit, table, register.address, register.encode(value))
 
     def define(self, unit: int, table: Table, address: int, values: Iterable[int]) -> None:
-        """Set consecutive elements of a table, which exist from now on; this does not call
-        ``on_write``.
+        """Set consecutive elements of a table, which exist from now on.
+
+        This does not call ``on_write``.
 
         :param unit: unit identifier, 0 to 255
         :param table: which table
@@ -105,8 +105,9 @@ class RegisterModel:
             return [cells[place] for place in range(address, address + count)]
 
     def write(self, unit: int, table: Table, address: int, values: Sequence[int]) -> None:
-        """Set consecutive elements that exist, as a client does: all of them or none. Calls
-        ``on_write``.
+        """Set consecutive elements that exist, all of them or none, and call ``on_write``.
+
+        This is what a client does.
 
         :param unit: unit identifier
         :param table: which table

@@ -79,6 +79,8 @@ class TcpServer:
         """
         if self._service is None:
             listener = socket.create_server((self.host, self.port), backlog=self._max_clients)
+            # What is accepted inherits it.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.port = listener.getsockname()[1]
             self._service = _Service(listener, self.registers, self._max_clients)
             self._service.start()
@@ -153,13 +155,14 @@ class _Service:
     def _accept(self) -> None:
         try:
             connected, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # it has gone already
         except OSError as error:
             # Too many open files, as a rule: the pause keeps the loop from spinning.
             logger.warning("could not accept a client: %s", error)
             self._stopping.wait(0.1)
             return
         connected.setblocking(False)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self._clients) >= self._max_clients:
             self._drop(next(iter(self._clients)))
         client = _Client(connected)
@@ -167,9 +170,7 @@ class _Service:
         self._selector.register(connected, client.awaited, client)
 
     def _serve_client(self, client: _Client) -> None:
-        """Go on with a client that sent something, or that takes more of what it has not read
-        yet.
-        """
+        """Go on with a client that has sent something, or that reads what it was sent."""
         try:
             if not client.unsent and not self._receive(client):
                 self._drop(client)

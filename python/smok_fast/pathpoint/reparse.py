@@ -1,11 +1,28 @@
-"""Pathpoints that are computed from others. (Their expressions are being written.)"""
+"""Pathpoints that are computed from others, as ``rW{W1r4002}+{W1r4003}``.
+
+After ``r`` and the letter of the type follows an expression in which braces hold pathpoints: see
+:mod:`smok_fast.sensor.reparse`. The device makes them, one for each name; users only provide the
+native ones. A reparse pathpoint records nothing: its value and its archive are computed when they
+are asked for.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NoReturn
 
+from smok_fast._core import Computation, Expression
 from smok_fast.basics import StorageLevel
+from smok_fast.exceptions import OperationFailedError
+from smok_fast.pathpoint.orders import AdviseLevel, ReadOrder, Section
 from smok_fast.pathpoint.pathpoint import Pathpoint
+from smok_fast.pathpoint.series import merge_series
+from smok_fast.pathpoint.typing import (
+    PathpointType,
+    PathpointValueType,
+    ValueOrExcept,
+    to_type,
+)
 
 if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
@@ -14,7 +31,17 @@ __all__ = ["ReparsePathpoint"]
 
 
 class ReparsePathpoint(Pathpoint):
-    """A pathpoint computed from others."""
+    """A pathpoint that is computed from others. Get it by ``SMOKDevice.get_pathpoint``.
+
+    :param device: the device
+    :param name: its name
+    :param storage_level: how long values are kept; passed on to its constituents
+    :raises ValueError: the name declares no type, or its expression is wrong (then it is a
+        :class:`~smok_fast.exceptions.ReparseSyntaxError`)
+    :raises KeyError: the device does not have one of its constituents
+    :ivar expression: the compiled expression
+    :ivar slave_pathpoints: its constituents, in the order of the expression's variables
+    """
 
     def __init__(
         self,
@@ -22,4 +49,128 @@ class ReparsePathpoint(Pathpoint):
         name: str,
         storage_level: StorageLevel = StorageLevel.TREND,
     ) -> None:
-        raise ValueError("expressions are not supported yet")
+        super().__init__(None, name, storage_level)
+        self.device = device
+        self.expression = Expression(name[2:])
+        self.slave_pathpoints = [
+            device.get_pathpoint(constituent, storage_level)
+            for constituent in self.expression.variables
+        ]
+        self._compute = Computation(self.expression, name, self.slave_pathpoints).compute
+        self._type = PathpointType.get_type(name)
+
+    def get(self) -> tuple[int, PathpointValueType]:
+        """Compute the value from the latest ones of the constituents. May be called by any thread.
+
+        :return: the newest constituent's timestamp in milliseconds since the epoch, and the value
+        :raises NotReadedError: a constituent has not been read yet
+        :raises OperationFailedError: a constituent's last read failed, or the expression has no
+            value for these (then it is a :class:`~smok_fast.exceptions.ReparseError`)
+        """
+        return self._compute()
+
+    @property
+    def current_timestamp(self) -> int | None:
+        """When the newest constituent was read, in milliseconds since the epoch; None if there is
+        no value.
+        """
+        try:
+            return self.get()[0]
+        except OperationFailedError as error:
+            return None if error.reason is None else int(error.timestamp)
+
+    @property
+    def current_value(self) -> ValueOrExcept | None:
+        """The value, or the OperationFailedError that stands for it; None if there is none yet."""
+        try:
+            return self.get()[1]
+        except OperationFailedError as error:
+            return None if error.reason is None else error
+
+    def get_archive(
+        self, starting_at: int | None, stopping_at: int | None = None
+    ) -> Iterator[tuple[float, ValueOrExcept]]:
+        """Compute the values over time, from what this device has recorded, while you iterate.
+
+        :param starting_at: milliseconds since the epoch, inclusive; None for the oldest
+        :param stopping_at: milliseconds since the epoch, inclusive; None for the newest
+        :return: an iterator of (milliseconds since the epoch, value or OperationFailedError): one
+            for each timestamp of any constituent, with the latest values of the others
+        """
+        archives = [slave.get_archive(starting_at, stopping_at) for slave in self.slave_pathpoints]
+        for timestamp, values in merge_series(*archives):
+            yield timestamp, self._evaluate(timestamp, values)
+
+    def _evaluate(self, timestamp: float, values: list[ValueOrExcept]) -> ValueOrExcept:
+        numbers: list[PathpointValueType] = []
+        for value in values:
+            if isinstance(value, OperationFailedError):
+                return value
+            numbers.append(value)
+        try:
+            return to_type(self.expression.evaluate(numbers), self._type)
+        except OperationFailedError as error:
+            error.timestamp = timestamp
+            return error
+
+    def natives(self) -> set[Pathpoint]:
+        """The native pathpoints that have to be read for this one."""
+        return {native for slave in self.slave_pathpoints for native in slave.natives()}
+
+    def read(self, advise_level: AdviseLevel = AdviseLevel.ADVISE) -> Section:
+        """A section that reads the native pathpoints that this one is computed from.
+
+        :param advise_level: how hard to try
+        """
+        names = sorted(native.name for native in self.natives())
+        return Section([ReadOrder(name, advise_level) for name in names])
+
+    def write(
+        self,
+        value: PathpointValueType,
+        advise_level: AdviseLevel = AdviseLevel.ADVISE,
+        stale_after: float | None = None,
+    ) -> Section:
+        """An empty section: there is nothing to write to.
+
+        :param value: ignored
+        :param advise_level: ignored
+        :param stale_after: ignored
+        """
+        return Section()
+
+    def on_new_storage_level(self, new_storage_level: StorageLevel) -> None:
+        """Take over a new storage level. Constituents are kept at least as long.
+
+        Called by CommunicatorThread.
+
+        :param new_storage_level: the new level
+        """
+        self.storage_level = new_storage_level
+        for slave in self.slave_pathpoints:
+            if new_storage_level < slave.storage_level:
+                slave.on_new_storage_level(new_storage_level)
+
+    def can_read(self) -> bool:
+        """Whether it may be read: always; its constituents decide for themselves."""
+        return True
+
+    def set_new_value(self, *args: object) -> None:
+        """Nothing: the value is computed.
+
+        :param args: ignored
+        """
+
+    def on_read(self, advise: AdviseLevel) -> NoReturn:
+        """Not to be called: :meth:`read` reads the constituents.
+
+        :raises RuntimeError: always
+        """
+        raise RuntimeError("a reparse pathpoint is read by reading its constituents")
+
+    def on_write(self, value: PathpointValueType, advise: AdviseLevel) -> NoReturn:
+        """Not to be called: nothing can be written.
+
+        :raises RuntimeError: always
+        """
+        raise RuntimeError("a reparse pathpoint cannot be written")

@@ -1,8 +1,9 @@
-r"""Expressions over pathpoints, as in the name of a reparse pathpoint: ``rf2*({f1r10}-{f1r12}/10)``.
+r"""Expressions over pathpoints, as in the name of a reparse pathpoint:
+``rf2*({f1r10}-{f1r12}/10)``.
 
-After the ``r`` and the type letter follows the expression. Braces hold the names of pathpoints, which
-may be reparse ones, so braces nest; the same pathpoint twice is read once. The rest is Python's
-expression syntax, with Python's precedence, types and results:
+After the ``r`` and the type letter follows the expression. Braces hold the names of pathpoints,
+which may be reparse ones, so braces nest; the same pathpoint twice is read once. The rest is
+Python's expression syntax, with Python's precedence, types and results:
 
 - literals: integers and floats in all their forms, texts, ``True`` and ``False``
 - ``+ - * / // % **``, ``& | ^ ~ << >>``, comparisons (also chained), ``in``, ``not in``
@@ -16,7 +17,7 @@ expression syntax, with Python's precedence, types and results:
 ``d(real, ref)``          ``abs(D(real, ref) / real)``
 ``ked(real, ref)``        0 if ``real < 20``, else ``d(real, ref)``
 ``negz(x)``               0 if ``x < 0``, else ``x``
-``huba505(v)``            pressure in bar of a HUBA 505 transducer: ``4 * (v - 0.5) / 3``, not below 0
+``huba505(v)``            bar of a HUBA 505 pressure sensor: ``4 * (v - 0.5) / 3``, not below 0
 ``mkint32(hi, lo)``       two 16-bit words, big endian, as a signed 32-bit integer
 ``mkflt(hi, lo)``         the four bytes of ``hi`` and ``lo``, big endian each, read as a *little*
                           endian single (deployed devices rely on it)
@@ -26,13 +27,13 @@ expression syntax, with Python's precedence, types and results:
 
 There is nothing else: no names, attributes, keyword arguments, containers or statements, so an
 expression from the network can do nothing but compute. Nor can it compute for long: it is at most
-4096 bytes long, nested at most 64 levels deep (braces 16), and one evaluation handles at most 64 KiB
-of text. Integers are exact to 127 bits on the way and have to fit 64 bits at the end.
+4096 bytes long, nested at most 64 levels deep (braces 16), and one evaluation handles at most 64
+KiB of text. Integers are exact to 127 bits on the way and have to fit 64 bits at the end.
 
 What Python can and this language cannot is an error, never another value: larger integers, complex
-results, ``%`` with a text on its left, ``is``, ``None``, lone surrogates, digits other than ASCII in
-``int()`` and ``float()``. A brace inside a text is written ``'\x7b'``. NaN makes ``kty81``, ``pt1000``
-and ``huba505`` fail: what was not measured is no temperature and no pressure.
+results, ``%`` with a text on its left, ``is``, ``None``, lone surrogates, digits other than ASCII
+in ``int()`` and ``float()``. A brace inside a text is written ``'\x7b'``. NaN makes ``kty81``,
+``pt1000`` and ``huba505`` fail: what was not measured is no temperature and no pressure.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def parse(invocation: str) -> tuple[Expression, list[str]]:
     """Compile an expression.
 
     :param invocation: the name of a reparse pathpoint without the ``r`` and the type letter
-    :return: the expression, and the names of the pathpoints that it reads, each once, in the order in
-        which :meth:`Expression.evaluate` takes their values
+    :return: the expression, and the names of the pathpoints that it reads, each once, in the order
+        in which :meth:`Expression.evaluate` takes their values
     :raises ReparseSyntaxError: it is no expression; a :class:`ValueError`
     """
     expression = Expression(invocation)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smok_fast.exceptions import OperationFailedError, OperationFailedReason
 from smok_fast.pathpoint import AdviseLevel, Pathpoint, PathpointValueType, Section
-from smok_fast.sensor.series import merge_series
+from smok_fast.pathpoint.series import merge_series
 from smok_fast.sensor.types import SensorValueType, SVTOrExcept, get_type
 from smok_fast.sensor.write_logs import SensorWriteEvent
 

@@ -58,7 +58,7 @@ class CommunicatorThread(TerminableThread):
         super().__init__(name="CommunicatorThread")
         self._device = device
         self._tasks = tasks
-        self._retries = {task: Retry() for task in tasks}
+        self._retries = {task: Backoff() for task in tasks}
         self._uploads = next((task for task in tasks if isinstance(task, DataTask)), None)
         self._buffer = buffer
         self._linger = linger
@@ -124,7 +124,7 @@ class CommunicatorThread(TerminableThread):
             logger.exception("Synchronization of %s failed", task.name)
             self._retries[task].failed()
             return False
-        self._retries[task].succeeded()
+        self._retries[task].success()
         if task.answered:
             self._link.up()
             self._tell(self._device.on_successful_sync)
@@ -173,35 +173,7 @@ class CommunicatorThread(TerminableThread):
             logger.exception("%s raised", callback.__name__)
 
 
-class Retry:
-    """When to try again what has failed: after pauses that grow. For CommunicatorThread."""
-
-    def __init__(self) -> None:
-        self._backoff = Backoff()
-        self._resume_at = 0.0
-        self.failing = False
-
-    def ready(self, now: float) -> bool:
-        """Whether it may be tried."""
-        return now >= self._resume_at
-
-    def pause(self, now: float) -> float:
-        """Seconds until it may be."""
-        return max(self._resume_at - now, 0.0)
-
-    def failed(self) -> None:
-        """Note a failure."""
-        self._resume_at = time.monotonic() + self._backoff.failed()
-        self.failing = True
-
-    def succeeded(self) -> None:
-        """Note a success."""
-        self._backoff.success()
-        self._resume_at = 0.0
-        self.failing = False
-
-
-class Link(Retry):
+class Link(Backoff):
     """Whether the server is reached, and when to try again if not. For CommunicatorThread;
     ``is_up`` for any.
 
@@ -219,7 +191,7 @@ class Link(Retry):
         if self.failing:
             lasted = time.monotonic() - self._down_since
             logger.warning("Link to %s is back after %.0f s", self._url, lasted)
-        self.succeeded()
+        self.success()
         self.is_up = True
 
     def down(self, error: ResponseError) -> None:

@@ -38,7 +38,7 @@ mod _core {
     #[pymodule_export]
     use super::queue::OrderQueue;
     #[pymodule_export]
-    use super::reparse::Expression;
+    use super::reparse::{Computation, Expression};
     #[pymodule_export]
     use super::schedule::ArchiveSchedule;
 }

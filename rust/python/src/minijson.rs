@@ -1,7 +1,7 @@
 //! MiniJSON straight between Python objects and bytes.
 //!
-//! Containers are copied before they are walked, so that another thread that changes one meanwhile cannot make a header
-//! lie about what follows it.
+//! Containers are copied before they are walked, so that another thread that changes one meanwhile
+//! cannot make a header lie about what follows it.
 
 use pyo3::buffer::PyBuffer;
 use pyo3::create_exception;
@@ -33,8 +33,9 @@ create_exception!(
     "The bytes cannot be decoded; the message says why and where."
 );
 
-/// How many keys of one document may be integers beyond 64 bits. CPython hashes integers modulo 2⁶¹−1, so a dict of
-/// chosen ones takes quadratic time; narrower integers, texts and bytes cannot be chosen so.
+/// How many keys of one document may be integers beyond 64 bits. CPython hashes integers modulo
+/// 2⁶¹−1, so a dict of chosen ones takes quadratic time; narrower integers, texts and bytes cannot
+/// be chosen so.
 const MAX_BIG_KEYS: usize = 1024;
 
 /// An error of the core as an exception.

@@ -1,17 +1,20 @@
 //! MODBUS requests, both sides of a MODBUS TCP connection, registers and the planner of reads.
 
+use parking_lot::Mutex;
+use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 
-use smok_core::modbus::client::{Client, ClientError};
+use smok_core::modbus::client::Client;
 use smok_core::modbus::pdu::{
-    Answer, ExceptionCode, LimitError, Operation, Request, Table, Values, encode_exception,
+    Answer, ExceptionCode, LimitError, Operation, Request, ResponseError, Table, Values,
+    encode_exception,
 };
 use smok_core::modbus::planner::{Block, Planner};
 use smok_core::modbus::register::{Register, WriteError};
-use smok_core::modbus::tcp::{Frame, FrameParser, encode_frame};
+use smok_core::modbus::tcp::{Frame, FrameError, FrameParser, encode_frame};
 
 use crate::value;
 
@@ -136,9 +139,9 @@ impl ModbusRequest {
 }
 
 /// The client's side of a MODBUS TCP connection.
-#[pyclass(module = "smok_fast._core")]
+#[pyclass(frozen, module = "smok_fast._core")]
 pub struct ModbusClient {
-    client: Client,
+    client: Mutex<Client>,
 }
 
 #[pymethods]
@@ -146,62 +149,82 @@ impl ModbusClient {
     #[new]
     fn new() -> Self {
         Self {
-            client: Client::new(),
+            client: Mutex::new(Client::new()),
         }
     }
 
-    fn begin<'py>(&mut self, py: Python<'py>, request: &ModbusRequest) -> Bound<'py, PyBytes> {
-        PyBytes::new(
-            py,
-            &self.client.begin(request.unit, request.request.clone()),
-        )
+    fn begin<'py>(&self, py: Python<'py>, request: &ModbusRequest) -> Bound<'py, PyBytes> {
+        let frame = self
+            .client
+            .lock()
+            .begin(request.unit, request.request.clone());
+        PyBytes::new(py, &frame)
     }
 
-    fn feed<'py>(&mut self, py: Python<'py>, data: &[u8]) -> PyResult<Option<Bound<'py, PyList>>> {
-        match self.client.feed(data) {
-            Ok(None) => Ok(None),
-            Ok(Some(Answer::Bits(bits))) => PyList::new(py, bits.iter()).map(Some),
-            Ok(Some(Answer::Registers(registers))) => PyList::new(py, registers.iter()).map(Some),
-            Ok(Some(Answer::Written)) => Ok(Some(PyList::empty(py))),
-            Err(error) => Err(client_error(py, error)),
-        }
+    fn feed<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Option<Bound<'py, PyList>>> {
+        let fed = self.client.lock().feed(data);
+        let Some(reply) = fed.map_err(|error| frame_error(py, error))? else {
+            return Ok(None);
+        };
+        Ok(Some(match reply.answer() {
+            Ok(Answer::Bits(bits)) => PyList::new(py, bits.iter())?,
+            Ok(Answer::Registers(registers)) => PyList::new(py, registers.iter())?,
+            Ok(Answer::Written) => PyList::empty(py),
+            Err(error) => return Err(response_error(py, error)),
+        }))
     }
 
-    fn reset(&mut self) {
-        self.client.reset();
+    fn reset(&self) {
+        self.client.lock().reset();
     }
 
     #[getter]
     fn is_between_frames(&self) -> bool {
-        self.client.is_between_frames()
+        self.client.lock().is_between_frames()
     }
 
     #[getter]
     fn stale(&self) -> u64 {
-        self.client.ignored().stale
+        self.client.lock().ignored().stale
     }
 
     #[getter]
     fn other_unit(&self) -> u64 {
-        self.client.ignored().other_unit
+        self.client.lock().ignored().other_unit
     }
 }
 
-/// The exception of `smok_fast.modbus` for this error.
-fn client_error(py: Python<'_>, error: ClientError) -> PyErr {
+fn frame_error(py: Python<'_>, error: FrameError) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    modbus_error(py, &CLASS, "FrameError", (error.to_string(),))
+}
+
+fn response_error(py: Python<'_>, error: ResponseError) -> PyErr {
     static EXCEPTION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static BAD: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static FRAME: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let (class, name) = match error {
-        ClientError::Exception(_) => (&EXCEPTION, "ExceptionResponseError"),
-        ClientError::Bad(_) => (&BAD, "BadResponseError"),
-        ClientError::Frame(_) => (&FRAME, "FrameError"),
-    };
+    match error {
+        ResponseError::Exception(code) => modbus_error(
+            py,
+            &EXCEPTION,
+            "ExceptionResponseError",
+            (code.0, code.name()),
+        ),
+        ResponseError::Bad(bad) => modbus_error(py, &BAD, "BadResponseError", (bad.to_string(),)),
+    }
+}
+
+/// An exception of `smok_fast.modbus`.
+fn modbus_error<A>(
+    py: Python<'_>,
+    class: &PyOnceLock<Py<PyType>>,
+    name: &str,
+    arguments: A,
+) -> PyErr
+where
+    A: PyErrArguments + Send + Sync + 'static,
+{
     match class.import(py, "smok_fast.modbus.exceptions", name) {
-        Ok(class) => match error {
-            ClientError::Exception(code) => PyErr::from_type(class.clone(), (code.0, code.name())),
-            _ => PyErr::from_type(class.clone(), (error.to_string(),)),
-        },
+        Ok(class) => PyErr::from_type(class.clone(), arguments),
         Err(error) => error,
     }
 }

@@ -5,16 +5,21 @@ use std::sync::Arc;
 
 use pyo3::buffer::{Element, PyBuffer};
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple, PyType,
 };
+use smok_core::buffer::Series;
+use smok_core::clock;
+use smok_core::pathpoint::Kind;
 use smok_core::reparse::{
     Column, EvaluationError, Failure, Operand, Outcome, Program, Results, Stack, Values,
 };
 use smok_core::value::Reading;
 
+use crate::pathpoint::PathpointCore;
 use crate::{errors, value};
 
 /// What an evaluation needs, kept for the next one on the same thread.
@@ -113,8 +118,8 @@ impl Expression {
         columns: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let columns: Vec<Samples> = columns
-            .iter()
-            .map(|(timestamps, values)| Samples::read(timestamps, values))
+            .into_iter()
+            .map(|(timestamps, values)| Samples::read(&timestamps, &values))
             .collect::<PyResult<_>>()?;
         let series = py
             .detach(|| {
@@ -200,7 +205,133 @@ impl Expression {
     }
 }
 
-/// Reads a float or an int, as long as no code of theirs can run meanwhile.
+/// The present value of a reparse pathpoint: an expression over the latest values of others.
+///
+/// Values of native pathpoints are taken from their series, without a Python object in between. May
+/// be called by any thread.
+///
+/// :param expression: the expression
+/// :param name: name of the reparse pathpoint, which declares the type of its values
+/// :param pathpoints: the pathpoints of the expression's variables, in their order
+/// :raises ValueError: the name declares no type, or there are too few or too many pathpoints
+#[pyclass(frozen, module = "smok_fast._core")]
+pub struct Computation {
+    program: Arc<Program>,
+    kind: Kind,
+    constituents: Vec<Constituent>,
+}
+
+enum Constituent {
+    Native(Arc<Series>),
+    /// One that computes its value, or has a way of its own to give it.
+    Other(Py<PyAny>),
+}
+
+#[pymethods]
+impl Computation {
+    #[new]
+    fn new(
+        expression: &Bound<'_, Expression>,
+        name: &str,
+        pathpoints: Vec<Bound<'_, PathpointCore>>,
+    ) -> PyResult<Self> {
+        let program = Arc::clone(&expression.get().program);
+        let kind = Kind::of_name(name)
+            .ok_or_else(|| PyValueError::new_err(format!("{name:?} declares no type")))?;
+        if pathpoints.len() != program.variables().len() {
+            return Err(PyValueError::new_err(
+                "one pathpoint for each variable is needed",
+            ));
+        }
+        let constituents = pathpoints.into_iter().map(Constituent::of).collect();
+        Ok(Computation {
+            program,
+            kind,
+            constituents,
+        })
+    }
+
+    /// Compute the value.
+    ///
+    /// :return: the newest constituent's timestamp in milliseconds since the epoch (now if there are
+    ///     none), and the value
+    /// :raises NotReadedError: a constituent has not been read yet
+    /// :raises OperationFailedError: a constituent's last read failed
+    /// :raises ReparseError: the expression has no value for these
+    fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
+        // Taken out, so that a constituent that computes its value finds its own.
+        let mut scratch = SCRATCH.take();
+        let result = self.compute_with(py, &mut scratch);
+        SCRATCH.set(scratch);
+        result
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for constituent in &self.constituents {
+            if let Constituent::Other(pathpoint) = constituent {
+                visit.call(pathpoint)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Computation {
+    fn compute_with<'py>(
+        &self,
+        py: Python<'py>,
+        scratch: &mut Scratch,
+    ) -> PyResult<(i64, Bound<'py, PyAny>)> {
+        scratch.variables.clear();
+        let mut newest = None;
+        for constituent in &self.constituents {
+            let (timestamp, operand) = constituent.latest(py)?;
+            newest = newest.max(Some(timestamp));
+            scratch.variables.push(operand);
+        }
+        let result = self
+            .program
+            .evaluate_as(self.kind, &scratch.variables, &mut scratch.stack)
+            .map_err(|error| errors::reparse(py, &error))?;
+        Ok((
+            newest.unwrap_or_else(|| clock::now().wall),
+            to_python(py, &result)?,
+        ))
+    }
+}
+
+impl Constituent {
+    fn of(pathpoint: Bound<'_, PathpointCore>) -> Self {
+        match pathpoint.get().series(pathpoint.py()) {
+            Ok(series) => Constituent::Native(Arc::clone(series)),
+            Err(_) => Constituent::Other(pathpoint.into_any().unbind()),
+        }
+    }
+
+    fn latest(&self, py: Python<'_>) -> PyResult<(i64, Operand)> {
+        match self {
+            Constituent::Native(series) => {
+                let Some(sample) = series.latest() else {
+                    return Err(errors::not_read(py));
+                };
+                match &sample.reading {
+                    Reading::Value(value) => Ok((sample.timestamp, Operand::from(value))),
+                    Reading::Failed(reason) => {
+                        let failure = errors::failure(py, *reason, sample.timestamp)?;
+                        Err(PyErr::from_value(failure))
+                    }
+                }
+            }
+            Constituent::Other(pathpoint) => {
+                let latest = pathpoint.call_method0(py, intern!(py, "get"))?;
+                let (timestamp, value): (i64, Bound<'_, PyAny>) = latest.extract(py)?;
+                Ok((timestamp, operand(&value)?))
+            }
+        }
+    }
+}
+
+/// Reads a float or an int of exactly these types, so that no code of theirs runs meanwhile.
 #[inline]
 fn plain(object: &Bound<'_, PyAny>) -> Option<Operand> {
     if let Ok(float) = object.cast_exact::<PyFloat>() {

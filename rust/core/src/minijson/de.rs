@@ -1,12 +1,11 @@
 //! MiniJSON for serde, so that what is read from JSON is read from MiniJSON by the same code.
 //!
-//! For visitors that take what comes: no type is asked for or converted. serde knows no integers of any length, so those
-//! beyond 64 bits come as the nearest double, as they do from most readers of JSON. Keys come as the values they are.
+//! For visitors that take what comes: no type is asked for or converted. serde knows no integers of
+//! any length, so those beyond 64 bits come as the nearest double, as they do from most readers of
+//! JSON. Keys come as the values they are.
 
 use serde::de::value::BorrowedStrDeserializer;
-use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::{DecodingError, Reader, Token};
@@ -65,7 +64,7 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
                     text_keys: false,
                 };
                 let value = visitor.visit_seq(&mut items)?;
-                while items.next_element::<IgnoredAny>()?.is_some() {}
+                items.finish()?;
                 Ok(value)
             }
             token @ (Token::Object(count) | Token::Map(count)) => {
@@ -77,7 +76,7 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
                     text_keys,
                 };
                 let value = visitor.visit_map(&mut entries)?;
-                while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                entries.finish()?;
                 Ok(value)
             }
         }
@@ -85,7 +84,8 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
+        ignored_any
     }
 }
 
@@ -103,6 +103,16 @@ impl<'de> Items<'_, 'de> {
             reader: self.reader,
             depth: self.depth,
         })
+    }
+
+    fn finish(&self) -> Result<(), Error> {
+        if self.left > 0 {
+            return Err(Error::Unfit(format!(
+                "{} more items than asked for",
+                self.left
+            )));
+        }
+        Ok(())
     }
 
     /// Whether another item follows, which is then taken for read.
@@ -168,8 +178,43 @@ fn nearest_double(bytes: &[u8]) -> f64 {
     let head = head
         .iter()
         .fold(sign, |value: i128, &byte| value << 8 | i128::from(byte));
-    // With a tail the head has more than 100 significant bits: all that the tail can do is to break a tie.
+    // With a tail the head has more than 100 significant bits: all that the tail can do is to break
+    // a tie.
     let sticky = i128::from(tail.iter().any(|&byte| byte != 0));
     let exponent = i32::try_from(tail.len() * 8).unwrap_or(i32::MAX);
     (head | sticky) as f64 * 2_f64.powi(exponent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_read_and_anything_else_is_an_error() {
+        assert_eq!(
+            from_slice::<(i64, String)>(b"\x42\x03\x07\x81a"),
+            Ok((7, "a".to_owned()))
+        );
+        for (data, error) in [
+            (
+                &b"\x41\x03\x07"[..],
+                "invalid length 1, expected a tuple of size 2",
+            ),
+            (b"\x43\x03\x07\x81a\x08", "1 more items than asked for"),
+            (
+                b"\x42\x81a\x81a",
+                "invalid type: string \"a\", expected i64",
+            ),
+            (
+                b"\x42\x03\x07\x81",
+                "the data ends inside a value at byte 3",
+            ),
+            (b"\x42\x03\x07\x81a\x08", "data after the value at byte 5"),
+        ] {
+            assert_eq!(
+                from_slice::<(i64, String)>(data).unwrap_err().to_string(),
+                error
+            );
+        }
+    }
 }

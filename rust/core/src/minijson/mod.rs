@@ -1,11 +1,14 @@
-//! MiniJSON, the binary JSON of the SMOK protocol: a pull reader, documents, a serde front and a writer.
+//! MiniJSON, the binary JSON of the SMOK protocol: a pull reader, documents, a serde front and a
+//! writer.
 //!
-//! Numbers are big endian and a value is a tag byte and its data; the tags are in [`tag`]. The reader takes every valid
-//! form, the writer picks the shortest one. What the reader guarantees, whatever the bytes are:
+//! Numbers are big endian and a value is a tag byte and its data; the tags are in [`tag`]. The
+//! reader takes every valid form, the writer picks the shortest one. What the reader guarantees,
+//! whatever the bytes are:
 //!
 //! * No value is deeper than [`MAX_DEPTH`] containers, so a recursive caller needs a bounded stack.
-//! * The values that were announced and not read yet never outnumber the bytes that are left, since each takes at least
-//!   one. A caller may therefore allocate by the counts it is given: all of them together stay within the input's size.
+//! * The values that were announced and not read yet never outnumber the bytes that are left, since
+//!   each takes at least one. A caller may therefore allocate by the counts it is given: all of
+//!   them together stay within the input's size.
 //! * Every byte is looked at once, and texts and bytes are borrowed from the input.
 
 mod de;
@@ -44,7 +47,8 @@ mod tag {
     pub const OBJECT_32: u8 = 18;
     pub const MAP_32: u8 = 19;
     pub const MAP_8: u8 = 20;
-    /// Read only: the historical C decoder takes its count for 32 bits wide, so it is never written.
+    /// Read only: the historical C decoder takes its count for 32 bits wide, so it is never
+    /// written.
     pub const MAP_16: u8 = 21;
     pub const TRUE: u8 = 22;
     pub const FALSE: u8 = 23;

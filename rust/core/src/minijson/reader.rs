@@ -176,7 +176,8 @@ impl<'a> Reader<'a> {
         self.byte(start).map(usize::from)
     }
 
-    /// The length or count after a tag, of 8 or 16 bits if the tag is the first or second given, else of 32 bits.
+    /// The length or count after a tag, of 8 or 16 bits if the tag is the first or second given,
+    /// else of 32 bits.
     fn size(&mut self, tag: u8, narrow: [u8; 2], start: usize) -> Result<usize, DecodingError> {
         let [in_8, in_16] = narrow;
         if tag == in_8 {

@@ -5,8 +5,8 @@ use super::{EncodingError, Token, tag};
 
 /// Appends MiniJSON to a vector, each value in its shortest form.
 ///
-/// A value that cannot be written leaves the vector as it was. The caller sees to it that a header is followed by as
-/// many items as it says.
+/// A value that cannot be written leaves the vector as it was. The caller sees to it that a header
+/// is followed by as many items as it says.
 #[derive(Debug)]
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
@@ -69,7 +69,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Write a float: as a single if that is exact, else as a double. NaN is a single, its payload is not kept.
+    /// Write a float: as a single if that is exact, else as a double. NaN is a single, its payload
+    /// is not kept.
     #[inline]
     pub fn float(&mut self, float: f64) {
         #[allow(clippy::cast_possible_truncation)] // whether it is exact is looked at below

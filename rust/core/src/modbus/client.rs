@@ -6,29 +6,23 @@
 //!
 //! Source: MODBUS Messaging on TCP/IP Implementation Guide V1.0b, section 4.4.1 (MODBUS client).
 
-use super::pdu::{Answer, BadResponse, ExceptionCode, Request, ResponseError};
+use super::pdu::{Answer, Request, ResponseError};
 use super::tcp::{Frame, FrameError, FrameParser, encode_frame};
 
-/// Why a request got no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClientError {
-    /// The server refused it.
-    #[error("{0}")]
-    Exception(ExceptionCode),
-    /// The server answered something else.
-    #[error(transparent)]
-    Bad(#[from] BadResponse),
-    /// The stream is not MODBUS TCP.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
+/// What came back for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    request: Request,
+    pdu: Vec<u8>,
 }
 
-impl From<ResponseError> for ClientError {
-    fn from(error: ResponseError) -> Self {
-        match error {
-            ResponseError::Exception(code) => ClientError::Exception(code),
-            ResponseError::Bad(bad) => ClientError::Bad(bad),
-        }
+impl Reply {
+    /// The answer.
+    ///
+    /// # Errors
+    /// The server refused the request, or answered something else.
+    pub fn answer(&self) -> Result<Answer<'_>, ResponseError> {
+        self.request.decode_response(&self.pdu)
     }
 }
 
@@ -48,7 +42,6 @@ pub struct Client {
     /// Of the last request; 0 before the first.
     transaction: u16,
     open: Option<(u8, Request)>,
-    answer: Vec<u8>,
     ignored: Ignored,
 }
 
@@ -67,24 +60,26 @@ impl Client {
         frame
     }
 
-    /// Take the next bytes from the server; Some is the answer to the open request, which is closed by it.
+    /// Take the next bytes from the server; Some is what came back for the open request, which it closes.
     ///
     /// # Errors
-    /// The request was refused or badly answered, which closes it too, or the stream is broken for good.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Answer<'_>>, ClientError> {
+    /// The stream is not MODBUS TCP, and nothing came back in front of the fault.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Reply>, FrameError> {
         let mut frames = Vec::new();
         let fed = self.parser.feed(bytes, &mut frames);
-        let mut answered = None;
+        let mut reply = None;
         for frame in frames {
             if let Some(request) = self.close_by(&frame) {
-                self.answer = frame.pdu;
-                answered = Some(request);
+                reply = Some(Reply {
+                    request,
+                    pdu: frame.pdu,
+                });
             }
         }
-        match answered {
-            Some(request) => Ok(Some(request.decode_response(&self.answer)?)),
-            None => Ok(fed.map(|()| None)?),
+        if reply.is_none() {
+            fed?;
         }
+        Ok(reply)
     }
 
     /// Whether the stream is known to be between two frames. If it is not after an answer or a time-out, the
@@ -124,7 +119,7 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::modbus::pdu::{Operation, Table};
+    use crate::modbus::pdu::{BadResponse, ExceptionCode, Operation, Table};
 
     fn read_two() -> Request {
         Request::new(
@@ -143,9 +138,9 @@ mod tests {
         })
     }
 
-    fn values(answer: Option<Answer<'_>>) -> Vec<u16> {
-        match answer {
-            Some(Answer::Registers(registers)) => registers.iter().collect(),
+    fn values(reply: Option<Reply>) -> Vec<u16> {
+        match reply.unwrap().answer() {
+            Ok(Answer::Registers(registers)) => registers.iter().collect(),
             other => panic!("{other:?}"),
         }
     }
@@ -204,7 +199,7 @@ mod tests {
         client.begin(1, read_two());
         assert_eq!(
             client.feed(&answer(2, 1)),
-            Err(FrameError::Protocol(0xFFFF).into())
+            Err(FrameError::Protocol(0xFFFF))
         );
         client.reset();
         assert!(client.is_between_frames());
@@ -217,17 +212,19 @@ mod tests {
         let mut client = Client::new();
         client.begin(1, read_two());
         let refusal = encode_frame(1, 1, |out| out.extend_from_slice(&[0x83, 2]));
+        let reply = client.feed(&refusal).unwrap().unwrap();
         assert_eq!(
-            client.feed(&refusal),
-            Err(ClientError::Exception(ExceptionCode(2)))
+            reply.answer(),
+            Err(ResponseError::Exception(ExceptionCode(2)))
         );
         client.begin(1, read_two());
         let other = encode_frame(2, 1, |out| out.extend_from_slice(&[4, 4, 0, 1, 0, 2]));
+        let reply = client.feed(&other).unwrap().unwrap();
         let bad = BadResponse::Function {
             expected: 3,
             got: 4,
         };
-        assert_eq!(client.feed(&other), Err(ClientError::Bad(bad)));
+        assert_eq!(reply.answer(), Err(ResponseError::Bad(bad)));
     }
 
     #[test]

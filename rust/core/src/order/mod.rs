@@ -1,8 +1,8 @@
 //! Orders: what the server may ask of a device, and how it asks.
 //!
-//! The server sends a list of sections, in JSON or MiniJSON, each a list of orders. Decoding is tolerant: an order that
-//! makes no sense costs that order alone, and is told of in [`Decoded::problems`]. Both formats are read by the same
-//! visitors, so they cannot disagree.
+//! The server sends a list of sections, in JSON or MiniJSON, each a list of orders. Decoding is
+//! tolerant: an order that makes no sense costs that order alone, and is told of in
+//! [`Decoded::problems`]. Both formats are read by the same visitors, so they cannot disagree.
 
 use std::borrow::Cow;
 use std::mem;

@@ -1,7 +1,7 @@
 //! The serde visitors that take a body apart, whatever it is made of.
 //!
-//! A visitor here never refuses what it is given: something of another shape than expected is skipped and told of. Only
-//! bytes that are not in their format at all are errors.
+//! A visitor here never refuses what it is given: something of another shape than expected is
+//! skipped and told of. Only bytes that are not in their format at all are errors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -201,19 +201,24 @@ impl<'de> Take<'de> for AsSection<'_> {
                 _ => drop(entries.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(orders.ok_or(OrderError::Wrong("orders", "a list")).map(|orders| {
-            let disposition = match disposition {
-                Scalar::Null | Scalar::Int(0) => Disposition::Joinable,
-                Scalar::Int(1) => Disposition::CannotJoin,
-                _ => {
-                    problems.add(|| {
-                        format!("section {index} taken for one that cannot be joined: disposition is not 0 or 1")
-                    });
-                    Disposition::CannotJoin
+        Ok(orders
+            .ok_or(OrderError::Wrong("orders", "a list"))
+            .map(|orders| {
+                let disposition = match disposition {
+                    Scalar::Null | Scalar::Int(0) => Disposition::Joinable,
+                    Scalar::Int(1) => Disposition::CannotJoin,
+                    _ => {
+                        problems.add(|| {
+                            format!("section {index} is not joined: disposition is not 0 or 1")
+                        });
+                        Disposition::CannotJoin
+                    }
+                };
+                Section {
+                    orders,
+                    disposition,
                 }
-            };
-            Section { orders, disposition }
-        }))
+            }))
     }
 }
 
@@ -314,7 +319,8 @@ fn fill<'de, A: MapAccess<'de>>(fields: &mut Fields<'de>, mut entries: A) -> Res
     Ok(())
 }
 
-/// Problems, told one by one up to a number, so that a body full of them costs no more memory than another.
+/// Problems, told one by one up to a number, so that a body full of them costs no more memory than
+/// another.
 #[derive(Default)]
 struct Problems {
     lines: Vec<String>,

@@ -16,6 +16,7 @@
 //! literal are refused, since braces hold pathpoints everywhere; `'\x7b'` writes one.
 
 mod arithmetic;
+mod coerce;
 mod columns;
 mod compare;
 mod error;

@@ -7,12 +7,14 @@
 //! moved as a whole and evaluation always ends.
 
 use super::arithmetic::{Binary, Unary};
+use super::coerce::coerce;
 use super::compare::Comparison;
 use super::error::SyntaxError;
 use super::evaluate::{self, Stack};
 use super::functions::Function;
 use super::operand::Operand;
 use super::{EvaluationError, explain, parser};
+use crate::pathpoint::Kind;
 
 /// One step; it takes its operands from the stack and leaves its result there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +112,20 @@ impl Program {
         stack: &mut Stack,
     ) -> Result<Operand, EvaluationError> {
         evaluate::evaluate(&self.code, &self.constants, variables, stack)
+    }
+
+    /// The same, made a value of a pathpoint's type: 16-bit integers are clipped to their range.
+    ///
+    /// # Errors
+    ///
+    /// [`EvaluationError`] when there is no such value, or it cannot become one of this type.
+    pub fn evaluate_as(
+        &self,
+        kind: Kind,
+        variables: &[Operand],
+        stack: &mut Stack,
+    ) -> Result<Operand, EvaluationError> {
+        coerce(self.evaluate(variables, stack)?, kind)
     }
 
     /// The tree that the text was parsed into, one node a line, as it is before constants are folded.
