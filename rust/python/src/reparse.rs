@@ -14,7 +14,9 @@ use pyo3::types::{
 use smok_core::buffer::Series;
 use smok_core::clock;
 use smok_core::pathpoint::Kind;
-use smok_core::reparse::{Column, Failure, Operand, Outcome, Program, Results, Stack, Values};
+use smok_core::reparse::{
+    Column, EvaluationError, Failure, Operand, Outcome, Program, Results, Stack, Values,
+};
 use smok_core::value::Reading;
 
 use crate::pathpoint::PathpointCore;
@@ -167,21 +169,39 @@ impl Expression {
                 format!("the expression has {expected} variables, {given} values were given");
             return Err(PyTypeError::new_err(message));
         }
-        // Taken out, so that a value whose conversion evaluates another expression finds its own.
-        let mut scratch = SCRATCH.take();
-        scratch.variables.clear();
-        for value in values.iter_borrowed() {
-            scratch.variables.push(operand(&value)?);
-        }
-        let result = match self
-            .program
-            .evaluate(&scratch.variables, &mut scratch.stack)
-        {
-            Ok(result) => to_python(py, &result),
-            Err(error) => Err(errors::reparse(py, &error)),
+        let result = SCRATCH.with_borrow_mut(|Scratch { variables, stack }| {
+            variables.clear();
+            for value in values.iter_borrowed() {
+                variables.push(plain(&value)?);
+            }
+            Some(self.compute(py, variables, stack))
+        });
+        let result = match result {
+            Some(result) => result,
+            None => {
+                let variables: Vec<Operand> = values
+                    .iter()
+                    .map(|value| operand(&value))
+                    .collect::<PyResult<_>>()?;
+                self.compute(py, &variables, &mut Stack::default())
+            }
         };
-        SCRATCH.set(scratch);
-        result
+        result.unwrap_or_else(|error| Err(errors::reparse(py, &error)))
+    }
+
+    /// The result as an object. It becomes one at once, because an operand that is moved right after it was written was
+    /// measured to cost as much as the evaluation; exceptions are for later, when nothing is borrowed.
+    #[inline]
+    fn compute<'py>(
+        &self,
+        py: Python<'py>,
+        variables: &[Operand],
+        stack: &mut Stack,
+    ) -> Result<PyResult<Bound<'py, PyAny>>, EvaluationError> {
+        match self.program.evaluate(variables, stack) {
+            Ok(ref result) => Ok(to_python(py, result)),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -311,17 +331,18 @@ impl Constituent {
     }
 }
 
-/// Reads a number or a text.
+/// Reads a float or an int of exactly these types, so that no code of theirs runs meanwhile.
 #[inline]
-fn operand(object: &Bound<'_, PyAny>) -> PyResult<Operand> {
+fn plain(object: &Bound<'_, PyAny>) -> Option<Operand> {
     if let Ok(float) = object.cast_exact::<PyFloat>() {
-        return Ok(Operand::Float(float.value()));
+        return Some(Operand::Float(float.value()));
     }
-    if object.is_exact_instance_of::<PyInt>()
-        && let Ok(int) = object.extract::<i64>()
-    {
-        return Ok(Operand::Int(int.into()));
-    }
+    let int: i64 = object.cast_exact::<PyInt>().ok()?.extract().ok()?;
+    Some(Operand::Int(int.into()))
+}
+
+/// Reads a number or a text.
+fn operand(object: &Bound<'_, PyAny>) -> PyResult<Operand> {
     if let Ok(bool) = object.cast::<PyBool>() {
         return Ok(Operand::Bool(bool.is_true()));
     }
@@ -339,6 +360,7 @@ fn not_a_value(object: &Bound<'_, PyAny>) -> PyErr {
     ))
 }
 
+#[inline]
 fn to_python<'py>(py: Python<'py>, operand: &Operand) -> PyResult<Bound<'py, PyAny>> {
     Ok(match operand {
         Operand::Float(float) => PyFloat::new(py, *float).into_any(),
