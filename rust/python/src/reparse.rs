@@ -1,4 +1,4 @@
-//! `Expression`: compiled reparse expressions.
+//! `Expression`: compiled reparse expressions; `Computation`: values of pathpoints that have one.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -78,22 +78,30 @@ impl Expression {
     /// :raises TypeError: too few or too many values, or of other types
     #[pyo3(signature = (values, /))]
     fn evaluate<'py>(&self, values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match values.cast_exact::<PyTuple>() {
-            Ok(tuple) => self.run(tuple),
-            Err(_) => self.run(
-                &values
-                    .py()
-                    .get_type::<PyTuple>()
-                    .call1((values,))?
-                    .cast_into()?,
-            ),
-        }
+        self.run(&tuple_of(values)?, None)
+    }
+
+    /// The value of the expression as a pathpoint has it: made a value of its type, and 16-bit
+    /// integers are clipped to their range.
+    ///
+    /// :param name: the pathpoint's name, which declares the type
+    /// :param values: int, float, str or bool for each variable, in their order
+    /// :raises ReparseError: there is no value, or none of this type
+    /// :raises TypeError: too few or too many values, or of other types
+    /// :raises ValueError: the name declares no type
+    #[pyo3(signature = (name, values, /))]
+    fn evaluate_as<'py>(
+        &self,
+        name: &str,
+        values: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.run(&tuple_of(values)?, Some(kind_of(name)?))
     }
 
     /// The same as ``evaluate(values)``, with the values as arguments.
     #[pyo3(signature = (*values))]
     fn __call__<'py>(&self, values: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        self.run(values)
+        self.run(values, None)
     }
 
     /// The values of the expression over time.
@@ -158,7 +166,11 @@ impl Expression {
 }
 
 impl Expression {
-    fn run<'py>(&self, values: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    fn run<'py>(
+        &self,
+        values: &Bound<'py, PyTuple>,
+        kind: Option<Kind>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let py = values.py();
         let expected = self.program.variables().len();
         if values.len() != expected {
@@ -173,12 +185,14 @@ impl Expression {
         for value in values.iter_borrowed() {
             scratch.variables.push(operand(&value)?);
         }
-        let result = match self
-            .program
-            .evaluate(&scratch.variables, &mut scratch.stack)
-        {
+        let (variables, stack) = (&scratch.variables, &mut scratch.stack);
+        let result = match kind {
+            None => self.program.evaluate(variables, stack),
+            Some(kind) => self.program.evaluate_as(kind, variables, stack),
+        };
+        let result = match result {
             Ok(result) => to_python(py, &result),
-            Err(error) => Err(errors::reparse(py, &error)),
+            Err(error) => Err(errors::reparse(py, &error, None)),
         };
         SCRATCH.set(scratch);
         result
@@ -216,14 +230,16 @@ impl Computation {
         pathpoints: Vec<Bound<'_, PathpointCore>>,
     ) -> PyResult<Self> {
         let program = Arc::clone(&expression.get().program);
-        let kind = Kind::of_name(name)
-            .ok_or_else(|| PyValueError::new_err(format!("{name:?} declares no type")))?;
+        let kind = kind_of(name)?;
         if pathpoints.len() != program.variables().len() {
             return Err(PyValueError::new_err(
                 "one pathpoint for each variable is needed",
             ));
         }
-        let constituents = pathpoints.into_iter().map(Constituent::of).collect();
+        let constituents = pathpoints
+            .into_iter()
+            .map(Constituent::of)
+            .collect::<PyResult<_>>()?;
         Ok(Computation {
             program,
             kind,
@@ -269,23 +285,28 @@ impl Computation {
             newest = newest.max(Some(timestamp));
             scratch.variables.push(operand);
         }
-        let result = self
+        let timestamp = newest.unwrap_or_else(|| clock::now().wall);
+        match self
             .program
             .evaluate_as(self.kind, &scratch.variables, &mut scratch.stack)
-            .map_err(|error| errors::reparse(py, &error))?;
-        Ok((
-            newest.unwrap_or_else(|| clock::now().wall),
-            to_python(py, &result)?,
-        ))
+        {
+            Ok(value) => Ok((timestamp, to_python(py, &value)?)),
+            Err(error) => Err(errors::reparse(py, &error, Some(timestamp))),
+        }
     }
 }
 
 impl Constituent {
-    fn of(pathpoint: Bound<'_, PathpointCore>) -> Self {
-        match pathpoint.get().series(pathpoint.py()) {
-            Ok(series) => Constituent::Native(Arc::clone(series)),
-            Err(_) => Constituent::Other(pathpoint.into_any().unbind()),
+    fn of(pathpoint: Bound<'_, PathpointCore>) -> PyResult<Self> {
+        let py = pathpoint.py();
+        let get = intern!(py, "get");
+        let own = pathpoint.get_type().getattr(get)?;
+        if own.is(&py.get_type::<PathpointCore>().getattr(get)?)
+            && let Ok(series) = pathpoint.get().series(py)
+        {
+            return Ok(Constituent::Native(Arc::clone(series)));
         }
+        Ok(Constituent::Other(pathpoint.into_any().unbind()))
     }
 
     fn latest(&self, py: Python<'_>) -> PyResult<(i64, Operand)> {
@@ -308,6 +329,21 @@ impl Constituent {
                 Ok((timestamp, operand(&value)?))
             }
         }
+    }
+}
+
+fn kind_of(name: &str) -> PyResult<Kind> {
+    Kind::of_name(name).ok_or_else(|| PyValueError::new_err(format!("{name:?} declares no type")))
+}
+
+fn tuple_of<'py>(values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    match values.cast_exact::<PyTuple>() {
+        Ok(tuple) => Ok(tuple.clone()),
+        Err(_) => Ok(values
+            .py()
+            .get_type::<PyTuple>()
+            .call1((values,))?
+            .cast_into()?),
     }
 }
 
