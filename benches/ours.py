@@ -189,6 +189,63 @@ def modbus_encode() -> float:
     return figure
 
 
+def reparse_get() -> float:
+    device = offline_device()
+    constant_pathpoints(device, 3)
+    for number, value in ((1, 20), (2, 22)):
+        device.get_pathpoint(f"W1r{number}").set_new_value(workload.START + number, value)
+    get = device.get_pathpoint(workload.REPARSE_PATHPOINT).get
+
+    def work() -> None:
+        for _ in range(workload.GETS):
+            get()
+
+    figure = rate(workload.GETS, work)
+    check(get() == (workload.START + 2, 42), "value")
+    device.close()
+    return figure
+
+
+def reparse_expression() -> float:
+    from smok_fast.sensor.reparse import Expression
+
+    expression = Expression(workload.REPARSE_EXPRESSION)
+    values = workload.REPARSE_VALUES
+
+    def work() -> None:
+        for _ in range(workload.EVALUATIONS):
+            expression.evaluate(values)
+
+    figure = rate(workload.EVALUATIONS, work)
+    check(expression.evaluate(values) == workload.REPARSE_RESULT, "value")
+    return figure
+
+
+def reparse_series() -> float:
+    from array import array
+
+    from smok_fast.sensor.reparse import Expression
+
+    expression = Expression(workload.REPARSE_EXPRESSION)
+    first = range(workload.START, workload.START + 2 * workload.SERIES, 2)
+    second = range(workload.START, workload.START + 4 * workload.SERIES, 4)
+    columns = [
+        (array("q", first), array("d", (float(index % 1000) for index in range(len(first))))),
+        (array("q", second), array("d", (float(index % 700) for index in range(len(second))))),
+    ]
+    points = 2 * workload.SERIES
+    figure = rate(points, lambda: expression.evaluate_series(columns))
+    timestamps, results = expression.evaluate_series(columns)
+    check(list(timestamps) == sorted({*first, *second}), "timestamps")
+    values = [dict(zip(*column, strict=True)) for column in columns]
+    latest = [0.0, 0.0]
+    for timestamp, result in zip(timestamps, results, strict=True):
+        latest = [column.get(timestamp, old) for column, old in zip(values, latest, strict=True)]
+        a, b = latest
+        check(result == 2 * (a - b / 10) + max(a, b), f"value at {timestamp}")
+    return figure
+
+
 def import_() -> float:
     return workload.import_seconds("smok_fast.client")
 
@@ -210,6 +267,9 @@ MEASUREMENTS: dict[str, Callable[[], float]] = {
     "body_bytes": body_bytes,
     "modbus_decode": modbus_decode,
     "modbus_encode": modbus_encode,
+    "reparse_get": reparse_get,
+    "reparse_expression": reparse_expression,
+    "reparse_series": reparse_series,
     "import": import_,
     "memory": memory,
 }

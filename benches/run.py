@@ -3,7 +3,8 @@
 Each row is measured in processes of their own, ours and the peer's in turn, several times; the
 ratio of each pair counts, and its median, least and greatest are printed. Both sides check what
 they have computed, and a wrong result ends the run with an error. The peer is ``smok`` 0.21 in
-``.bench-venv`` (``make bench`` sets it up), pymodbus for the rows about MODBUS.
+``.bench-venv`` (``make bench`` sets it up), pymodbus for the rows about MODBUS, and CPython's own
+``eval`` of a compiled code object for the expression.
 
 The bars are the project's goals; they are printed beside the ratios and judge nothing.
 """
@@ -24,6 +25,7 @@ HERE = Path(__file__).parent
 OURS = HERE / "ours.py"
 REFERENCE = HERE / "peers" / "reference.py"
 PYMODBUS = HERE / "peers" / "pymodbus_peer.py"
+CPYTHON = HERE / "peers" / "cpython.py"
 BENCH_PYTHON = HERE.parent / ".bench-venv" / "bin" / "python"
 
 
@@ -58,6 +60,9 @@ ROWS = [
     Row("body_bytes", "an upload's body, bytes for each sample", "B", "1", less_is_better=True),
     Row("modbus_decode", "MODBUS TCP: decode 125 registers", "/s", "20", PYMODBUS),
     Row("modbus_encode", "MODBUS TCP: encode an answer of 125 registers", "/s", "20", PYMODBUS),
+    Row("reparse_get", "get() of a reparse pathpoint of two", "/s", "50"),
+    Row("reparse_expression", "evaluate an expression; compiled by CPython", "/s", "3", CPYTHON),
+    Row("reparse_series", "evaluate it over two series (goal: 30 M/s)", "/s", "30 M"),
     Row("import", "import the client, above a bare Python", "s", "2.4", less_is_better=True),
     Row("memory", "resident memory of an idle device", "MB", "1.3", less_is_better=True),
 ]

@@ -25,6 +25,18 @@ SECTIONS = 100_000
 BODY = (100, 1_000)
 START = 1_700_000_000_000
 
+#: How often a reparse pathpoint is asked for its value.
+GETS = 100_000
+
+#: What the reparse rows compute: of two registers, and of two columns of this many floats each,
+#: which have every other timestamp in common.
+REPARSE_PATHPOINT = "rW{W1r1}+{W1r2}"
+REPARSE_EXPRESSION = "2*({W1r1}-{W1r2}/10)+max({W1r1},{W1r2})"
+REPARSE_VALUES = (615, 482)
+REPARSE_RESULT = 2 * (615 - 482 / 10) + max(615, 482)
+EVALUATIONS = 200_000
+SERIES = 1_000_000
+
 #: One answer of 125 registers to request 1 of unit 1.
 REGISTERS = [(7 * index) % 65536 for index in range(125)]
 

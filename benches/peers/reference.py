@@ -35,7 +35,7 @@ class Device:
     def register_pathpoint(self, pathpoint):
         self.pathpoints[pathpoint.name] = pathpoint
 
-    def get_pathpoint(self, path):
+    def get_pathpoint(self, path, storage_level=None):
         if path[0] == "r":
             raise KeyError(path)
         return self.pathpoints[path]
@@ -151,6 +151,42 @@ def body_bytes():
     return len(build_body(filled_database())) / (workload.BODY[0] * workload.BODY[1])
 
 
+def reparse_get():
+    from smok.pathpoint import ReparsePathpoint
+
+    device = Device()
+    constant_pathpoints(device, 3)
+    for number, value in ((1, 20), (2, 22)):
+        device.get_pathpoint(f"W1r{number}").set_new_value(workload.START + number, value)
+    get = ReparsePathpoint(device, workload.REPARSE_PATHPOINT).get
+    count = workload.GETS // 10
+
+    def work():
+        for _ in range(count):
+            get()
+
+    figure = rate(count, work)
+    check(get() == (workload.START + 2, 42), "value")
+    return figure
+
+
+def reparse_series():
+    """Points, of which it makes one result each: what its archives do for each timestamp."""
+    from smok.sensor.reparse import parse
+    from smok.sensor.reparse_funs import ecre_eval
+
+    expression, _ = parse(workload.REPARSE_EXPRESSION)
+    rows = [(float(index % 1000), float(index % 700)) for index in range(10_000)]
+    results = []
+
+    def work():
+        results[:] = [ecre_eval(expression, args=row) for row in rows]
+
+    figure = rate(len(rows), work)
+    check(results == [2 * (a - b / 10) + max(a, b) for a, b in rows], "values")
+    return figure
+
+
 def import_():
     return workload.import_seconds("smok.client")
 
@@ -208,6 +244,8 @@ MEASUREMENTS = {
     "decode": decode,
     "body": body,
     "body_bytes": body_bytes,
+    "reparse_get": reparse_get,
+    "reparse_series": reparse_series,
     "import": import_,
     "memory": memory,
 }

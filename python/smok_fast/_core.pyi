@@ -718,7 +718,7 @@ class Computation:
             are none), and the value
         :raises NotReadedError: a constituent has not been read yet
         :raises OperationFailedError: a constituent's last read failed
-        :raises ReparseError: the expression has no value for these
+        :raises ReparseError: the expression has no value for these; it has that timestamp
         """
 
 @final
@@ -739,6 +739,9 @@ class Expression:
     @property
     def variables(self) -> tuple[str, ...]: ...
     def evaluate(self, values: Iterable[float | str], /) -> int | float | str | bool: ...
+    def evaluate_as(
+        self, name: str, values: Iterable[float | str], /
+    ) -> int | float | str | bool: ...
     def __call__(self, *values: float | str) -> int | float | str | bool: ...
     def evaluate_series(
         self,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from smok_fast.cli.console import console, fail, printable
+from smok_fast.cli.console import console, error_console, fail, printable
 from smok_fast.exceptions import OperationFailedError, ReparseSyntaxError
 from smok_fast.pathpoint import PathpointType, PathpointValueType, to_type
 from smok_fast.sensor.reparse import Expression
@@ -32,35 +33,41 @@ def evaluate(
 
     [bold]smok-fast eval 'rf({f1r10}-{f1r12})/10' f1r10=615 f1r12=482[/]
     """
-    given = dict(_assignment(text) for text in values or [])
+    if not pathpoint.startswith("r"):
+        fail("a reparse pathpoint starts with r and the letter of its type, such as rW{W1r1}+1")
     try:
-        result_type, expression = _parse(pathpoint)
+        PathpointType.get_type(pathpoint)
+        expression = Expression(pathpoint[2:])
+        given = dict(_assignment(text, expression.variables) for text in values or [])
         if explain:
             console.print(expression.explain(), markup=False)
             console.print("pathpoints:", ", ".join(expression.variables) or "none", markup=False)
-            if not given:
+            if expression.variables and not given:
                 return
         operands = [_value_of(name, given) for name in expression.variables]
-        console.print(to_type(expression.evaluate(operands), result_type), markup=False)
+        value = expression.evaluate_as(pathpoint, operands)
+        console.print(printable(value), markup=False, soft_wrap=True)
     except ReparseSyntaxError as error:
-        console.print(printable_lines(error.caret), markup=False, soft_wrap=True)
+        _show_caret(error, pathpoint[:2])
         fail(f"{error.message} (column {error.position + 3})")
-    except (OperationFailedError, ValueError) as error:
+    except (OperationFailedError, TypeError, ValueError) as error:
         fail(error)
 
 
-def _parse(pathpoint: str) -> tuple[PathpointType, Expression]:
-    if not pathpoint.startswith("r"):
-        fail("a reparse pathpoint starts with r and the letter of its type, such as rW{W1r1}+1")
-    return PathpointType.get_type(pathpoint), Expression(pathpoint[2:])
+def _show_caret(error: ReparseSyntaxError, beginning: str) -> None:
+    text, caret = error.caret.splitlines()
+    if not error.text.startswith(text):
+        beginning = "… "  # it is too long to be shown whole
+    error_console.print(printable(beginning + text), markup=False, soft_wrap=True)
+    error_console.print(" " * len(beginning) + caret, markup=False, soft_wrap=True)
 
 
-def _assignment(text: str) -> tuple[str, str]:
-    # A name may hold '=' itself, in a comparison; a value has no braces.
-    name, equals, value = text.rpartition("=")
-    if not equals:
-        fail(f"{text} is no NAME=VALUE")
-    return name, value
+def _assignment(text: str, names: Sequence[str]) -> tuple[str, str]:
+    # Both the name, if it is an expression, and a text may hold '='.
+    name = next((name for name in names if text.startswith(f"{name}=")), None)
+    if name is None:
+        fail(f"{text} is no NAME=VALUE for a pathpoint of the expression")
+    return name, text[len(name) + 1 :]
 
 
 def _value_of(name: str, given: dict[str, str]) -> PathpointValueType:
@@ -76,8 +83,3 @@ def _value_of(name: str, given: dict[str, str]) -> PathpointValueType:
     except ValueError:
         number = float(text)
     return to_type(number, kind) if kind is PathpointType.B else number
-
-
-def printable_lines(text: str) -> str:
-    """Several lines for the terminal, without its controls."""
-    return "\n".join(printable(line) for line in text.splitlines())

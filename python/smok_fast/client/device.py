@@ -30,6 +30,7 @@ from smok_fast.client.slave import SlaveDevice
 from smok_fast.exceptions import (
     NotReadedError,
     OperationFailedError,
+    ReparseSyntaxError,
     ResponseError,
     UnavailableError,
 )
@@ -57,6 +58,7 @@ from smok_fast.metadata import PlainMetadata
 from smok_fast.pathpoint.orders import MessageOrder, Section
 from smok_fast.pathpoint.pathpoint import Pathpoint
 from smok_fast.pathpoint.reparse import ReparsePathpoint
+from smok_fast.pathpoint.typing import PathpointType
 from smok_fast.predicate import BaseStatistic, Color, Event
 from smok_fast.predicate.registration import CollectionOfStatistics, StatisticRegistration
 from smok_fast.predicate.undefined import UndefinedStatistic
@@ -474,7 +476,8 @@ class SMOKDevice:
 
         :param path: its name
         :param storage_level: how long its values are to be kept, if it is made now
-        :raises KeyError: there is no such pathpoint
+        :raises KeyError: there is no such pathpoint, or one that it is computed from; or its
+            expression is wrong, and the message says where
         :raises TypeError: :meth:`provide_unknown_pathpoint` returned something else
         :raises RuntimeError: the device is closed
         """
@@ -494,9 +497,14 @@ class SMOKDevice:
 
     def _make_reparse_pathpoint(self, path: str, storage_level: StorageLevel) -> Pathpoint:
         try:
-            pathpoint = ReparsePathpoint(self, path, storage_level)
+            PathpointType.get_type(path)
         except ValueError as error:
-            raise KeyError(f"{path}: {error}") from error
+            raise KeyError(str(error)) from error
+        try:
+            pathpoint = ReparsePathpoint(self, path, storage_level)
+        except ReparseSyntaxError as error:
+            column = error.position + 3  # the expression begins at the third
+            raise KeyError(f"{error.message} (column {column} of {path})") from error
         with self._registering:
             return self.pathpoints.setdefault(path, pathpoint)
 

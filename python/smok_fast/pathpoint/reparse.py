@@ -17,12 +17,7 @@ from smok_fast.exceptions import OperationFailedError
 from smok_fast.pathpoint.orders import AdviseLevel, ReadOrder, Section
 from smok_fast.pathpoint.pathpoint import Pathpoint
 from smok_fast.pathpoint.series import merge_series
-from smok_fast.pathpoint.typing import (
-    PathpointType,
-    PathpointValueType,
-    ValueOrExcept,
-    to_type,
-)
+from smok_fast.pathpoint.typing import PathpointValueType, ValueOrExcept
 
 if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
@@ -56,8 +51,7 @@ class ReparsePathpoint(Pathpoint):
             device.get_pathpoint(constituent, storage_level)
             for constituent in self.expression.variables
         ]
-        self._compute = Computation(self.expression, name, self.slave_pathpoints).compute
-        self._type = PathpointType.get_type(name)
+        self._computation = Computation(self.expression, name, self.slave_pathpoints)
 
     def get(self) -> tuple[int, PathpointValueType]:
         """Compute the value from the latest ones of the constituents. May be called by any thread.
@@ -67,7 +61,7 @@ class ReparsePathpoint(Pathpoint):
         :raises OperationFailedError: a constituent's last read failed, or the expression has no
             value for these (then it is a :class:`~smok_fast.exceptions.ReparseError`)
         """
-        return self._compute()
+        return self._computation.compute()
 
     @property
     def current_timestamp(self) -> int | None:
@@ -108,7 +102,7 @@ class ReparsePathpoint(Pathpoint):
                 return value
             numbers.append(value)
         try:
-            return to_type(self.expression.evaluate(numbers), self._type)
+            return self.expression.evaluate_as(self.name, numbers)
         except OperationFailedError as error:
             error.timestamp = timestamp
             return error

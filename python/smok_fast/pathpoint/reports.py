@@ -59,6 +59,17 @@ class Episodes:
 _episodes = Episodes()
 
 
+def detail_of_unknown(name: str, error: KeyError) -> str:
+    """What the error of ``get_pathpoint`` says beside the name, such as what is wrong with the
+    expression in it; to be appended to a message.
+
+    :param name: the pathpoint that was asked for
+    :param error: the error
+    """
+    said = str(error.args[0]) if error.args else name
+    return "" if said == name else f": {said}"
+
+
 def _report(key: Hashable, error: BaseException | None, message: str, *args: object) -> None:
     repetitions = _episodes.repetitions(key)
     if repetitions is None:

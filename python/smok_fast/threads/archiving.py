@@ -16,6 +16,7 @@ from smok_fast._core import ArchiveSchedule
 from smok_fast.basics import StorageLevel
 from smok_fast.pathpoint.orders import AdviseLevel, ReadOrder
 from smok_fast.pathpoint.pathpoint import Pathpoint
+from smok_fast.pathpoint.reports import detail_of_unknown
 from smok_fast.sync.macros import MacroExecutionTask
 from smok_fast.threads.base import TerminableThread
 from smok_fast.threads.executor import Poll
@@ -95,8 +96,9 @@ class ArchivingAndMacroThread(TerminableThread):
         for name in names:
             try:
                 pathpoint = self._device.get_pathpoint(name, StorageLevel.PERMANENT)
-            except KeyError:
-                logger.error("unknown pathpoint %s is to be archived, skipped", name)
+            except KeyError as error:
+                detail = detail_of_unknown(name, error)
+                logger.error("unknown pathpoint %s is to be archived, skipped%s", name, detail)
                 continue
             except Exception:
                 logger.exception("no pathpoint %s: provide_unknown_pathpoint failed", name)

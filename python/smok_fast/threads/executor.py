@@ -304,8 +304,9 @@ class OrderExecutorThread(TerminableThread):
         """The pathpoint with this name; None, and a line in the log, if there is none."""
         try:
             return self._device.get_pathpoint(name)
-        except KeyError:
-            logger.error("order for unknown pathpoint %s skipped", name)
+        except KeyError as error:
+            detail = reports.detail_of_unknown(name, error)
+            logger.error("order for unknown pathpoint %s skipped%s", name, detail)
         except BaseException:
             logger.exception("no pathpoint %s: provide_unknown_pathpoint failed", name)
         return None

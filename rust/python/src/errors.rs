@@ -74,9 +74,9 @@ pub fn reparse_failure<'py>(
     exception(py, &TYPE, "ReparseError")?.call1((error.to_string(), reason, timestamp))
 }
 
-/// The error of an expression that has no value.
-pub fn reparse(py: Python<'_>, error: &EvaluationError) -> PyErr {
-    match reparse_failure(py, error, None) {
+/// The error of an expression that has no value; its time is now if none is given.
+pub fn reparse(py: Python<'_>, error: &EvaluationError, timestamp: Option<i64>) -> PyErr {
+    match reparse_failure(py, error, timestamp) {
         Ok(instance) => PyErr::from_value(instance),
         Err(error) => error,
     }

@@ -1,4 +1,4 @@
-//! `Expression`: compiled reparse expressions.
+//! `Expression`: compiled reparse expressions; `Computation`: values of pathpoints that have one.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -35,12 +35,13 @@ thread_local! {
 
 /// A reparse expression, compiled.
 ///
-/// The language is that of Python's expressions over int, float and str, and so are the results: see
+/// The language is that of Python's expressions over int, float and str, and so are the results:
+/// see
 /// :mod:`smok_fast.sensor.reparse`. Immutable; every method may be called by any thread.
 ///
 /// :param text: the expression, without the ``r`` and the type letter of a pathpoint's name
-/// :raises ReparseSyntaxError: the text is no expression of this language, is longer than 4096 bytes
-///     or nested too deeply
+/// :raises ReparseSyntaxError: the text is no expression of this language, is longer than 4096
+///     bytes or nested too deeply
 #[pyclass(frozen, module = "smok_fast._core")]
 pub struct Expression {
     program: Arc<Program>,
@@ -66,7 +67,8 @@ impl Expression {
         self.program.source()
     }
 
-    /// The names of the pathpoints that it reads, each once, in the order in which values are given.
+    /// The names of the pathpoints that it reads, each once, in the order in which values are
+    /// given.
     #[getter]
     fn variables<'py>(&self, py: Python<'py>) -> Bound<'py, PyTuple> {
         self.variables.bind(py).clone()
@@ -75,27 +77,35 @@ impl Expression {
     /// The value of the expression, as Python would compute it.
     ///
     /// :param values: int, float, str or bool for each variable, in their order
-    /// :raises ReparseError: there is no value: a division by zero, wrong types, an integer that does
-    ///     not fit 64 bits; the message is Python's
+    /// :raises ReparseError: there is no value: a division by zero, wrong types, an integer that
+    ///     does not fit 64 bits; the message is Python's
     /// :raises TypeError: too few or too many values, or of other types
     #[pyo3(signature = (values, /))]
     fn evaluate<'py>(&self, values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match values.cast_exact::<PyTuple>() {
-            Ok(tuple) => self.run(tuple),
-            Err(_) => self.run(
-                &values
-                    .py()
-                    .get_type::<PyTuple>()
-                    .call1((values,))?
-                    .cast_into()?,
-            ),
-        }
+        self.run(&tuple_of(values)?, None)
+    }
+
+    /// The value of the expression as a pathpoint has it: made a value of its type, and 16-bit
+    /// integers are clipped to their range.
+    ///
+    /// :param name: the pathpoint's name, which declares the type
+    /// :param values: int, float, str or bool for each variable, in their order
+    /// :raises ReparseError: there is no value, or none of this type
+    /// :raises TypeError: too few or too many values, or of other types
+    /// :raises ValueError: the name declares no type
+    #[pyo3(signature = (name, values, /))]
+    fn evaluate_as<'py>(
+        &self,
+        name: &str,
+        values: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.run(&tuple_of(values)?, Some(kind_of(name)?))
     }
 
     /// The same as ``evaluate(values)``, with the values as arguments.
     #[pyo3(signature = (*values))]
     fn __call__<'py>(&self, values: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        self.run(values)
+        self.run(values, None)
     }
 
     /// The values of the expression over time.
@@ -103,14 +113,15 @@ impl Expression {
     /// There is one at each timestamp of any variable, once all variables have a sample, with the
     /// latest sample of the others at that time. Where a read failed, so did the expression.
     ///
-    /// :param columns: for each variable, in their order, a pair of timestamps (milliseconds since the
-    ///     epoch, not falling) and as many values; timestamps as a buffer of format ``q``, such as
-    ///     ``array.array("q")``, or as a sequence of int; values as a buffer of format ``q`` or ``d``,
-    ///     or as a sequence of int, float, str or OperationFailedError
-    /// :return: timestamps and as many results: a memoryview where all are int or all are float, else
-    ///     a list of int, float, str, bool, OperationFailedError (a failed read) or ReparseError
-    /// :raises ValueError: a column for each variable is missing, is not as long as its timestamps, or
-    ///     its timestamps fall
+    /// :param columns: for each variable, in their order, a pair of timestamps (milliseconds since
+    ///     the epoch, not falling) and as many values; timestamps as a buffer of format ``q``, such
+    ///     as ``array.array("q")``, or as a sequence of int; values as a buffer of format ``q`` or
+    ///     ``d``, or as a sequence of int, float, str or OperationFailedError
+    /// :return: timestamps and as many results: a memoryview where all are int or all are float,
+    ///     else a list of int, float, str, bool, OperationFailedError (a failed read) or
+    ///     ReparseError
+    /// :raises ValueError: a column for each variable is missing, is not as long as its timestamps,
+    ///     or its timestamps fall
     /// :raises TypeError: something else is in the columns
     fn evaluate_series<'py>(
         &self,
@@ -160,7 +171,11 @@ impl Expression {
 }
 
 impl Expression {
-    fn run<'py>(&self, values: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    fn run<'py>(
+        &self,
+        values: &Bound<'py, PyTuple>,
+        kind: Option<Kind>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let py = values.py();
         let expected = self.program.variables().len();
         if values.len() != expected {
@@ -174,7 +189,7 @@ impl Expression {
             for value in values.iter_borrowed() {
                 variables.push(plain(&value)?);
             }
-            Some(self.compute(py, variables, stack))
+            Some(self.compute(py, kind, variables, stack))
         });
         let result = match result {
             Some(result) => result,
@@ -183,21 +198,27 @@ impl Expression {
                     .iter()
                     .map(|value| operand(&value))
                     .collect::<PyResult<_>>()?;
-                self.compute(py, &variables, &mut Stack::default())
+                self.compute(py, kind, &variables, &mut Stack::default())
             }
         };
-        result.unwrap_or_else(|error| Err(errors::reparse(py, &error)))
+        result.unwrap_or_else(|error| Err(errors::reparse(py, &error, None)))
     }
 
-    /// The result as an object. It becomes one at once, because an operand that is moved right after it was written was
-    /// measured to cost as much as the evaluation; exceptions are for later, when nothing is borrowed.
+    /// The result as an object. It becomes one at once, because an operand that is moved right
+    /// after it was written was measured to cost as much as the evaluation; exceptions are for
+    /// later, when nothing is borrowed.
     #[inline]
     fn compute<'py>(
         &self,
         py: Python<'py>,
+        kind: Option<Kind>,
         variables: &[Operand],
         stack: &mut Stack,
     ) -> Result<PyResult<Bound<'py, PyAny>>, EvaluationError> {
+        if let Some(kind) = kind {
+            let result = self.program.evaluate_as(kind, variables, stack);
+            return result.map(|result| to_python(py, &result));
+        }
         match self.program.evaluate(variables, stack) {
             Ok(ref result) => Ok(to_python(py, result)),
             Err(error) => Err(error),
@@ -236,14 +257,16 @@ impl Computation {
         pathpoints: Vec<Bound<'_, PathpointCore>>,
     ) -> PyResult<Self> {
         let program = Arc::clone(&expression.get().program);
-        let kind = Kind::of_name(name)
-            .ok_or_else(|| PyValueError::new_err(format!("{name:?} declares no type")))?;
+        let kind = kind_of(name)?;
         if pathpoints.len() != program.variables().len() {
             return Err(PyValueError::new_err(
                 "one pathpoint for each variable is needed",
             ));
         }
-        let constituents = pathpoints.into_iter().map(Constituent::of).collect();
+        let constituents = pathpoints
+            .into_iter()
+            .map(Constituent::of)
+            .collect::<PyResult<_>>()?;
         Ok(Computation {
             program,
             kind,
@@ -253,8 +276,8 @@ impl Computation {
 
     /// Compute the value.
     ///
-    /// :return: the newest constituent's timestamp in milliseconds since the epoch (now if there are
-    ///     none), and the value
+    /// :return: the newest constituent's timestamp in milliseconds since the epoch (now if there
+    ///     are none), and the value
     /// :raises NotReadedError: a constituent has not been read yet
     /// :raises OperationFailedError: a constituent's last read failed
     /// :raises ReparseError: the expression has no value for these
@@ -289,23 +312,28 @@ impl Computation {
             newest = newest.max(Some(timestamp));
             scratch.variables.push(operand);
         }
-        let result = self
+        let timestamp = newest.unwrap_or_else(|| clock::now().wall);
+        match self
             .program
             .evaluate_as(self.kind, &scratch.variables, &mut scratch.stack)
-            .map_err(|error| errors::reparse(py, &error))?;
-        Ok((
-            newest.unwrap_or_else(|| clock::now().wall),
-            to_python(py, &result)?,
-        ))
+        {
+            Ok(value) => Ok((timestamp, to_python(py, &value)?)),
+            Err(error) => Err(errors::reparse(py, &error, Some(timestamp))),
+        }
     }
 }
 
 impl Constituent {
-    fn of(pathpoint: Bound<'_, PathpointCore>) -> Self {
-        match pathpoint.get().series(pathpoint.py()) {
-            Ok(series) => Constituent::Native(Arc::clone(series)),
-            Err(_) => Constituent::Other(pathpoint.into_any().unbind()),
+    fn of(pathpoint: Bound<'_, PathpointCore>) -> PyResult<Self> {
+        let py = pathpoint.py();
+        let get = intern!(py, "get");
+        let own = pathpoint.get_type().getattr(get)?;
+        if own.is(&py.get_type::<PathpointCore>().getattr(get)?)
+            && let Ok(series) = pathpoint.get().series(py)
+        {
+            return Ok(Constituent::Native(Arc::clone(series)));
         }
+        Ok(Constituent::Other(pathpoint.into_any().unbind()))
     }
 
     fn latest(&self, py: Python<'_>) -> PyResult<(i64, Operand)> {
@@ -328,6 +356,21 @@ impl Constituent {
                 Ok((timestamp, operand(&value)?))
             }
         }
+    }
+}
+
+fn kind_of(name: &str) -> PyResult<Kind> {
+    Kind::of_name(name).ok_or_else(|| PyValueError::new_err(format!("{name:?} declares no type")))
+}
+
+fn tuple_of<'py>(values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    match values.cast_exact::<PyTuple>() {
+        Ok(tuple) => Ok(tuple.clone()),
+        Err(_) => Ok(values
+            .py()
+            .get_type::<PyTuple>()
+            .call1((values,))?
+            .cast_into()?),
     }
 }
 
