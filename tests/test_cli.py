@@ -360,15 +360,18 @@ def test_a_server_that_cannot_run_is_refused_with_the_reason(tmp_path: Path) -> 
         assert refusal("server", "--port", port) == (
             f"cannot listen at 127.0.0.1:{port}: Address already in use"
         )
-    assert "a private key" in refusal("server", "--key", device.key)
+    server_of_its_own = ("server", "--port", 0)
+    assert "a private key" in refusal(*server_of_its_own, "--key", device.key)
     options = ("--certificate", tmp_path / "server.crt", "--key", device.key)
-    assert refusal("server", *options).startswith("TLS refuses the certificate, its key or the CA:")
-    assert "nosuch" in refusal("server", "--database", "nosuch://database")
+    assert refusal(*server_of_its_own, *options).startswith(
+        "TLS refuses the certificate, its key or the CA:"
+    )
+    assert "nosuch" in refusal(*server_of_its_own, "--database", "nosuch://database")
     missing = tmp_path / "missing" / "smok.db"
-    assert refusal("server", "--database", missing) == (
+    assert refusal(*server_of_its_own, "--database", missing) == (
         f"cannot use the database sqlite:///{missing}: unable to open database file"
     )
-    assert "file is not a database" in refusal("server", "--database", device.ca_key)
+    assert "file is not a database" in refusal(*server_of_its_own, "--database", device.ca_key)
     assert "missing.crt" in run("server", "--certificate", "missing.crt", status=2)
     assert "--port" in run("server", "--port", 70000, status=2)
 
