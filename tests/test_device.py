@@ -356,6 +356,27 @@ def close_in_time(device: SMOKDevice) -> None:
     assert time.monotonic() - started < CLOSE_WITHIN
 
 
+def test_close_tells_how_many_samples_the_server_does_not_have(
+    start: Callable[..., SMOKDevice], caplog: pytest.LogCaptureFixture
+) -> None:
+    device = start(allow_sync=False)
+    pathpoint = Pathpoint(device, "W1")
+    for timestamp in (1, 2, 3):
+        pathpoint.set_new_value(timestamp, 5)
+    device.close()
+    assert "Closed with 3 samples that the server does not have" in caplog.messages
+
+
+def test_close_says_nothing_when_the_server_has_everything(
+    smok_server: LocalServer, start: Callable[..., SMOKDevice], caplog: pytest.LogCaptureFixture
+) -> None:
+    device = start(url=smok_server.url)
+    Pathpoint(device, "W1").set_new_value(1, 5)
+    device.close()
+    assert smok_server.admin.samples_count(DEVICE_ID) == 1
+    assert caplog.messages == []
+
+
 def test_close_may_be_called_many_times(start: Callable[..., SMOKDevice]) -> None:
     device = start()
     for _ in range(3):

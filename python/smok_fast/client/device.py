@@ -332,7 +332,7 @@ class SMOKDevice:
 
     def close(self) -> None:
         """Stop the threads and clean up. Samples that wait are uploaded, unless the link is down;
-        the server gets 3 seconds for that.
+        the server gets 3 seconds for that. How many it does not have then is logged.
 
         Takes 10 seconds at most, whatever hangs. What is still to be executed is cancelled, and who
         waits for it gets an UnavailableError. No-op if called more than once.
@@ -359,6 +359,10 @@ class SMOKDevice:
         self._stop(talking, started + CLOSE_WITHIN)
         self._messages.abandon()
         self._credentials.close()
+        if self._store is None and not self.dont_do_pathpoints:
+            left = self._buffer.statistics()["pending"]
+            if left:
+                logger.warning("Closed with %d samples that the server does not have", left)
         busy = [thread.name for thread in self._threads() if thread.is_alive()]
         if busy and self.boot_completed:
             logger.warning("Closed while still busy, left to themselves: %s", ", ".join(busy))
@@ -548,7 +552,8 @@ class SMOKDevice:
             logger.exception("the pathpoint database cannot tell the value of %s", pathpoint.name)
 
     def set_archives(self, instructions: Mapping[float, Sequence[str]]) -> None:
-        """Replace the list of archived pathpoints until the server sends its own.
+        """Replace the list of archived pathpoints until the server sends its own, which it does
+        soon after the start and every ``archives_interval`` seconds, if only an empty one.
 
         :param instructions: names of pathpoints by interval in seconds, from 0.01
         """
