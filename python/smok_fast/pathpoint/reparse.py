@@ -51,7 +51,7 @@ class ReparsePathpoint(Pathpoint):
             device.get_pathpoint(constituent, storage_level)
             for constituent in self.expression.variables
         ]
-        self._computation = Computation(self.expression, name, self.slave_pathpoints)
+        self._compute = Computation(self.expression, name, self.slave_pathpoints).compute
 
     def get(self) -> tuple[int, PathpointValueType]:
         """Compute the value from the latest ones of the constituents. May be called by any thread.
@@ -61,7 +61,7 @@ class ReparsePathpoint(Pathpoint):
         :raises OperationFailedError: a constituent's last read failed, or the expression has no
             value for these (then it is a :class:`~smok_fast.exceptions.ReparseError`)
         """
-        return self._computation.compute()
+        return self._compute()
 
     @property
     def current_timestamp(self) -> int | None:

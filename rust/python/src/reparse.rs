@@ -31,6 +31,14 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+fn with_scratch<R>(action: impl FnOnce(&mut Scratch) -> R) -> R {
+    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => action(&mut scratch),
+        // Within another evaluation, which has asked for a value that is computed, too.
+        Err(_) => action(&mut Scratch::default()),
+    })
+}
+
 /// A reparse expression, compiled.
 ///
 /// The language is that of Python's expressions over int, float and str, and so are the results: see
@@ -179,23 +187,20 @@ impl Expression {
                 format!("the expression has {expected} variables, {given} values were given");
             return Err(PyTypeError::new_err(message));
         }
-        // Taken out, so that a value whose conversion evaluates another expression finds its own.
-        let mut scratch = SCRATCH.take();
-        scratch.variables.clear();
-        for value in values.iter_borrowed() {
-            scratch.variables.push(operand(&value)?);
-        }
-        let (variables, stack) = (&scratch.variables, &mut scratch.stack);
-        let result = match kind {
-            None => self.program.evaluate(variables, stack),
-            Some(kind) => self.program.evaluate_as(kind, variables, stack),
-        };
-        let result = match result {
-            Ok(result) => to_python(py, &result),
-            Err(error) => Err(errors::reparse(py, &error, None)),
-        };
-        SCRATCH.set(scratch);
-        result
+        with_scratch(|Scratch { variables, stack }| {
+            variables.clear();
+            for value in values.iter_borrowed() {
+                variables.push(operand(&value)?);
+            }
+            let result = match kind {
+                None => self.program.evaluate(variables, stack),
+                Some(kind) => self.program.evaluate_as(kind, variables, stack),
+            };
+            match result {
+                Ok(result) => to_python(py, &result),
+                Err(error) => Err(errors::reparse(py, &error, None)),
+            }
+        })
     }
 }
 
@@ -255,11 +260,7 @@ impl Computation {
     /// :raises OperationFailedError: a constituent's last read failed
     /// :raises ReparseError: the expression has no value for these
     fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
-        // Taken out, so that a constituent that computes its value finds its own.
-        let mut scratch = SCRATCH.take();
-        let result = self.compute_with(py, &mut scratch);
-        SCRATCH.set(scratch);
-        result
+        with_scratch(|scratch| self.compute_with(py, scratch))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
