@@ -259,7 +259,7 @@ impl Computation {
     /// :raises NotReadedError: a constituent has not been read yet
     /// :raises OperationFailedError: a constituent's last read failed
     /// :raises ReparseError: the expression has no value for these
-    fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
+    pub fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
         with_scratch(|scratch| self.compute_with(py, scratch))
     }
 
