@@ -33,6 +33,14 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+fn with_scratch<R>(action: impl FnOnce(&mut Scratch) -> R) -> R {
+    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => action(&mut scratch),
+        // Within another evaluation, which has asked for a value that is computed, too.
+        Err(_) => action(&mut Scratch::default()),
+    })
+}
+
 /// A reparse expression, compiled.
 ///
 /// The language is that of Python's expressions over int, float and str, and so are the results:
@@ -184,7 +192,7 @@ impl Expression {
                 format!("the expression has {expected} variables, {given} values were given");
             return Err(PyTypeError::new_err(message));
         }
-        let result = SCRATCH.with_borrow_mut(|Scratch { variables, stack }| {
+        let result = with_scratch(|Scratch { variables, stack }| {
             variables.clear();
             for value in values.iter_borrowed() {
                 variables.push(plain(&value)?);
@@ -281,12 +289,8 @@ impl Computation {
     /// :raises NotReadedError: a constituent has not been read yet
     /// :raises OperationFailedError: a constituent's last read failed
     /// :raises ReparseError: the expression has no value for these
-    fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
-        // Taken out, so that a constituent that computes its value finds its own.
-        let mut scratch = SCRATCH.take();
-        let result = self.compute_with(py, &mut scratch);
-        SCRATCH.set(scratch);
-        result
+    pub fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
+        with_scratch(|scratch| self.compute_with(py, scratch))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

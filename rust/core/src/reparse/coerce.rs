@@ -24,6 +24,7 @@ pub(super) fn coerce(value: Operand, kind: Kind) -> Fallible<Operand> {
 fn clipped(value: Operand, low: i32, high: i32) -> Fallible<Operand> {
     // A float is clipped first, since any of them is in range then, but for what is no number.
     let value = match value {
+        Operand::Int(int) => return Ok(Operand::Int(int.clamp(low.into(), high.into()))),
         Operand::Float(float) if float.is_finite() => {
             Operand::Float(float.clamp(low.into(), high.into()))
         }
