@@ -240,7 +240,7 @@ def outcome(compute: Callable[[], Any]) -> Any:
     return repr(result), type(result)
 
 
-@given(st.sampled_from(EXPRESSIONS), st.sampled_from("BWwfd"), numbers, numbers)
+@given(st.sampled_from(EXPRESSIONS), st.sampled_from("BWwfdu"), numbers, numbers)
 def test_a_computation_is_its_expression_and_then_the_type(
     text: str, letter: str, first: float, second: float
 ) -> None:
