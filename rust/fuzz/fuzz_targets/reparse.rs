@@ -48,7 +48,7 @@ fn over_time(program: &Program, table: &[Vec<Value>]) -> Vec<Outcome> {
         .iter()
         .map(|readings| Column { timestamps: &timestamps, values: Values::Readings(readings) })
         .collect();
-    program.evaluate_series(&columns).unwrap().results.into_outcomes()
+    program.evaluate_series(&columns, None).unwrap().results.into_outcomes()
 }
 
 /// A value that expressions meet rarely; integers in the first pathpoint, and so on.

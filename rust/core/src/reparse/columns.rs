@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use super::arithmetic::{Binary, Unary, binary, unary};
+use super::coerce::coerce_word;
 use super::compare::{Comparison, compare};
 use super::functions::{Function, call};
 use super::operand::Operand;
@@ -15,6 +16,7 @@ use super::program::{Op, Program};
 use super::series::{Column, Pick, Rows, Values};
 use super::text::Budget;
 use super::word::{View, Word, exact};
+use crate::pathpoint::Kind;
 use crate::value::{Reading, Value};
 
 /// A row that words cannot hold.
@@ -60,7 +62,12 @@ fn operands(op: Op) -> usize {
 }
 
 /// Evaluates a program for the rows; those that are spilled in the result have to be evaluated by themselves.
-pub(super) fn run<'a>(program: &Program, columns: &[Column<'a>], rows: &Rows<'_>) -> Lane<'a> {
+pub(super) fn run<'a>(
+    program: &Program,
+    kind: Option<Kind>,
+    columns: &[Column<'a>],
+    rows: &Rows<'_>,
+) -> Lane<'a> {
     let mut stack: Vec<Lane<'a>> = Vec::new();
     for op in &program.code {
         let mut taken = stack.split_off(stack.len().saturating_sub(operands(*op)));
@@ -91,6 +98,10 @@ pub(super) fn run<'a>(program: &Program, columns: &[Column<'a>], rows: &Rows<'_>
         stack.push(result);
     }
     let result = stack.pop().unwrap_or_else(|| spilled(rows.count));
+    let result = match (kind, result) {
+        (None, lane) | (Some(Kind::Single | Kind::Double), lane @ Lane::Floats(_)) => lane,
+        (Some(kind), lane) => by_row(rows.count, |row| coerce_word(lane.word(row), kind)),
+    };
     spill_failures(result, columns, rows)
 }
 

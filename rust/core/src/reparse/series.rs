@@ -10,6 +10,7 @@ use super::error::EvaluationError;
 use super::evaluate::Stack;
 use super::operand::Operand;
 use super::program::Program;
+use crate::pathpoint::Kind;
 use crate::value::{Reading, Reason};
 
 /// Most rows evaluated together: few enough that the columns in use stay in the fastest cache.
@@ -141,12 +142,16 @@ pub enum SeriesError {
 }
 
 impl Program {
-    /// The results over time. A program without variables has none.
+    /// The results over time, made values of a pathpoint's type if one is given. A program without variables has none.
     ///
     /// # Errors
     ///
     /// [`SeriesError`] when the columns do not fit the program, or their timestamps are out of order.
-    pub fn evaluate_series(&self, columns: &[Column<'_>]) -> Result<Series, SeriesError> {
+    pub fn evaluate_series(
+        &self,
+        columns: &[Column<'_>],
+        kind: Option<Kind>,
+    ) -> Result<Series, SeriesError> {
         check(self, columns)?;
         let mut series = Series::default();
         let Some(mut rows) = Rows::new(columns) else {
@@ -155,6 +160,7 @@ impl Program {
         series.timestamps.reserve(rows.expected());
         let mut scalar = Scalar {
             program: self,
+            kind,
             columns,
             variables: Vec::new(),
             stack: Stack::default(),
@@ -162,7 +168,7 @@ impl Program {
         let depth = columns::depth(&self.code).max(columns.len());
         let batch = (CELLS / depth.max(1)).clamp(1, BATCH);
         while rows.next_batch(batch, &mut series.timestamps) {
-            let lane = columns::run(self, columns, &rows);
+            let lane = columns::run(self, kind, columns, &rows);
             series.results.extend(lane, &rows, &mut scalar);
         }
         Ok(series)
@@ -313,6 +319,7 @@ impl<'a> Rows<'a> {
 /// Evaluates single rows.
 struct Scalar<'a> {
     program: &'a Program,
+    kind: Option<Kind>,
     columns: &'a [Column<'a>],
     variables: Vec<Operand>,
     stack: Stack,
@@ -325,9 +332,12 @@ impl Scalar<'_> {
             self.variables
                 .push(column.values.operand(pick.sample(row))?);
         }
-        self.program
-            .evaluate(&self.variables, &mut self.stack)
-            .map_err(Failure::Evaluation)
+        let (variables, stack) = (&self.variables, &mut self.stack);
+        let result = match self.kind {
+            Some(kind) => self.program.evaluate_as(kind, variables, stack),
+            None => self.program.evaluate(variables, stack),
+        };
+        result.map_err(Failure::Evaluation)
     }
 }
 
