@@ -398,3 +398,98 @@ impl Results {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Value;
+
+    fn evaluate(text: &str, columns: &[Column<'_>]) -> Result<Series, SeriesError> {
+        Program::parse(text).unwrap().evaluate_series(columns, None)
+    }
+
+    #[test]
+    fn batches_join_without_a_seam() {
+        for length in [1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH] {
+            let timestamps: Vec<i64> = (0..).take(length).collect();
+            // The second pathpoint misses a sample now and then, so that batches of both kinds alternate.
+            let sparse: Vec<i64> = timestamps
+                .iter()
+                .copied()
+                .filter(|at| *at == 0 || at % 1500 != 7)
+                .collect();
+            let columns = [
+                Column {
+                    timestamps: &timestamps,
+                    values: Values::Ints(&timestamps),
+                },
+                Column {
+                    timestamps: &sparse,
+                    values: Values::Ints(&sparse),
+                },
+            ];
+            let series = evaluate("{a}*10000+{b}", &columns).unwrap();
+            let latest = |at: &i64| {
+                if *at != 0 && at % 1500 == 7 {
+                    at - 1
+                } else {
+                    *at
+                }
+            };
+            let expected = timestamps
+                .iter()
+                .map(|at| at * 10_000 + latest(at))
+                .collect();
+            assert_eq!(series.timestamps, timestamps);
+            assert_eq!(series.results, Results::Ints(expected));
+        }
+    }
+
+    #[test]
+    fn a_failed_read_fails_its_rows_even_where_its_value_is_not_needed() {
+        let readings = [
+            Reading::Failed(Reason::Timeout),
+            Reading::Value(Value::Int(1)),
+        ];
+        let columns = [
+            Column {
+                timestamps: &[1, 2],
+                values: Values::Readings(&readings),
+            },
+            Column {
+                timestamps: &[1],
+                values: Values::Floats(&[0.0]),
+            },
+        ];
+        let series = evaluate("{a} if {b} else 7", &columns).unwrap();
+        let expected = vec![Err(Failure::Read(Reason::Timeout)), Ok(Operand::Int(7))];
+        assert_eq!(series.results, Results::Mixed(expected));
+    }
+
+    #[test]
+    fn columns_have_to_fit() {
+        let column = Column {
+            timestamps: &[2, 1],
+            values: Values::Ints(&[0, 0]),
+        };
+        assert_eq!(
+            evaluate("{a}", &[column]),
+            Err(SeriesError::Unsorted { column: 0 })
+        );
+        let column = Column {
+            timestamps: &[2],
+            values: Values::Ints(&[0, 0]),
+        };
+        let error = SeriesError::Length {
+            column: 0,
+            timestamps: 1,
+            values: 2,
+        };
+        assert_eq!(evaluate("{a}", &[column]), Err(error));
+        let error = SeriesError::ColumnCount {
+            expected: 2,
+            given: 1,
+        };
+        assert_eq!(evaluate("{a}+{b}", &[column]), Err(error));
+    }
+}

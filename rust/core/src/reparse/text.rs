@@ -293,3 +293,43 @@ pub(super) fn quoted(source: &str) -> String {
     shown.push(quote);
     shown.chars().take(QUOTED).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_written_as_python_writes_them() {
+        for (float, expected) in [
+            (1.0, "1.0"),
+            (-0.0, "-0.0"),
+            (0.1, "0.1"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e-5, "1.5e-05"),
+            (0.0001, "0.0001"),
+            (1.797_693_134_862_315_7e308, "1.7976931348623157e+308"),
+            (5e-324, "5e-324"),
+            (f64::NAN, "nan"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(float_repr(float), expected);
+        }
+    }
+
+    #[test]
+    fn texts_are_quoted_as_python_quotes_them_up_to_a_length() {
+        assert_eq!(quoted("it's\n"), r#""it's\n""#);
+        assert_eq!(quoted("'\"\\\x01"), r#"'\'"\\\x01'"#);
+        assert_eq!(quoted(&"ż".repeat(500)).chars().count(), 200);
+    }
+
+    #[test]
+    fn text_is_paid_for_before_it_is_made() {
+        let mut budget = Budget::new();
+        assert!(repeat("ab", &Operand::Int(1 << 40), &mut budget).is_err());
+        assert!(repeat("", &Operand::Int(1 << 40), &mut budget).is_ok());
+        assert!(repeat("a", &Operand::Int(40_000), &mut budget).is_ok());
+        assert!(repeat("a", &Operand::Int(40_000), &mut budget).is_err());
+    }
+}
