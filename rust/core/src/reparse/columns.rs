@@ -34,31 +34,12 @@ pub(super) enum Lane<'a> {
 /// How many lanes the code needs at once.
 pub(super) fn depth(code: &[Op]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
-    for op in code {
-        depth = depth.saturating_sub(operands(*op));
-        if !matches!(
-            op,
-            Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_)
-        ) {
-            depth += if matches!(op, Op::Chain(..)) { 2 } else { 1 };
-        }
+    for op in code.iter().filter(|op| !op.is_jump()) {
+        depth = depth.saturating_sub(op.operands());
+        depth += if matches!(op, Op::Chain(..)) { 2 } else { 1 };
         deepest = deepest.max(depth);
     }
     deepest
-}
-
-/// How many operands an operation takes when no jumps are taken.
-fn operands(op: Op) -> usize {
-    match op {
-        Op::Constant(_) | Op::Load(_) => 0,
-        Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_) => 0,
-        Op::Unary(_) => 1,
-        Op::Binary(_) | Op::Compare(_) | Op::Chain(..) | Op::Index => 2,
-        Op::And | Op::Or | Op::EndChain => 2,
-        Op::Select => 3,
-        Op::Call(_, count) => count.into(),
-        Op::Slice(parts) => 1 + parts.count(),
-    }
 }
 
 /// Evaluates a program for the rows; those that are spilled in the result have to be evaluated by themselves.
@@ -69,8 +50,8 @@ pub(super) fn run<'a>(
     rows: &Rows<'_>,
 ) -> Lane<'a> {
     let mut stack: Vec<Lane<'a>> = Vec::new();
-    for op in &program.code {
-        let mut taken = stack.split_off(stack.len().saturating_sub(operands(*op)));
+    for op in program.code.iter().filter(|op| !op.is_jump()) {
+        let mut taken = stack.split_off(stack.len().saturating_sub(op.operands()));
         let result = match (*op, taken.as_slice()) {
             (Op::Constant(index), _) => {
                 constant(program.constants.get(usize::from(index)), rows.count)
@@ -92,7 +73,6 @@ pub(super) fn run<'a>(
                 select(condition, then, otherwise, rows.count)
             }
             (Op::Call(function, _), arguments) => apply_call(function, arguments, rows.count),
-            (Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_), _) => continue,
             _ => spilled(rows.count),
         };
         stack.push(result);

@@ -51,6 +51,30 @@ pub(super) enum Op {
     Slice(SliceParts),
 }
 
+impl Op {
+    /// Whether only a reader that takes the jumps has to look at it.
+    pub(super) fn is_jump(self) -> bool {
+        matches!(
+            self,
+            Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_)
+        )
+    }
+
+    /// How many operands it takes from a reader that does not take the jumps.
+    pub(super) fn operands(self) -> usize {
+        match self {
+            Op::Constant(_) | Op::Load(_) => 0,
+            Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_) => 0,
+            Op::Unary(_) => 1,
+            Op::Binary(_) | Op::Compare(_) | Op::Chain(..) | Op::Index => 2,
+            Op::And | Op::Or | Op::EndChain => 2,
+            Op::Select => 3,
+            Op::Call(_, count) => count.into(),
+            Op::Slice(parts) => 1 + parts.count(),
+        }
+    }
+}
+
 /// Which parts of `[start:stop:step]` are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SliceParts {
@@ -139,6 +163,7 @@ impl Program {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reparse::MAX_LENGTH;
 
     fn code(text: &str) -> Vec<Op> {
         Program::parse(text).unwrap().code
@@ -175,6 +200,17 @@ mod tests {
     fn a_branch_is_not_mistaken_for_an_operand() {
         assert_eq!(code("(1 if {a} else 2) + 3").len(), 8);
         assert_eq!(code("({a} or 2) + 3").len(), 6);
+    }
+
+    #[test]
+    fn a_program_takes_a_fraction_of_a_mebibyte() {
+        for dense in ["1<", "{a}<", "{a}or ", "-1-", "'a'+", "1 if{a}else "] {
+            let text = dense.repeat(MAX_LENGTH / dense.len() - 1) + "1";
+            let program = parser::parse(&text, false).unwrap();
+            let code = size_of_val(program.code.as_slice());
+            let constants = size_of_val(program.constants.as_slice());
+            assert!(code + constants < 128 * 1024, "{dense} {code} {constants}");
+        }
     }
 
     #[test]
