@@ -753,6 +753,7 @@ class Expression:
                 SupportsBuffer | Sequence[float | str | OperationFailedError],
             ]
         ],
+        letter: str | None = None,
     ) -> tuple[
         memoryview[int],
         memoryview[int] | memoryview[float] | list[int | float | str | bool | OperationFailedError],

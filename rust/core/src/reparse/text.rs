@@ -350,9 +350,27 @@ mod tests {
             (-1.5e300, "-1.5e+300"),
             (5e-324, "5e-324"),
             (f64::MAX, "1.7976931348623157e+308"),
+            (f64::NAN, "nan"),
+            (f64::NEG_INFINITY, "-inf"),
         ];
         for (float, text) in expected {
             assert_eq!(float_repr(float), text);
         }
+    }
+
+    #[test]
+    fn texts_are_quoted_as_python_quotes_them_up_to_a_length() {
+        assert_eq!(quoted("it's\n"), r#""it's\n""#);
+        assert_eq!(quoted("'\"\\\x01"), r#"'\'"\\\x01'"#);
+        assert_eq!(quoted(&"ż".repeat(500)).chars().count(), 200);
+    }
+
+    #[test]
+    fn text_is_paid_for_before_it_is_made() {
+        let mut budget = Budget::new();
+        assert!(repeat("ab", &Operand::Int(1 << 40), &mut budget).is_err());
+        assert!(repeat("", &Operand::Int(1 << 40), &mut budget).is_ok());
+        assert!(repeat("a", &Operand::Int(40_000), &mut budget).is_ok());
+        assert!(repeat("a", &Operand::Int(40_000), &mut budget).is_err());
     }
 }
