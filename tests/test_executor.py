@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -28,7 +29,12 @@ from pathpoint_support import (
 )
 from smok_fast.basics import StorageLevel
 from smok_fast.client import SMOKDevice
-from smok_fast.exceptions import NotReadedError, OperationFailedReason, UnavailableError
+from smok_fast.exceptions import (
+    NotReadedError,
+    OperationFailedError,
+    OperationFailedReason,
+    UnavailableError,
+)
 from smok_fast.extras import InMemorySensorDatabase
 from smok_fast.pathpoint import (
     AdviseLevel,
@@ -259,7 +265,7 @@ def test_a_forced_write_is_tried_ten_times_with_growing_pauses(
     section.result(SOON)
     assert pathpoint.log == [("write", "W1", 5)] * 10
     assert [text for text in messages(caplog) if "giving up" in text] == [
-        "giving up on WriteOrder('W1', 5, AdviseLevel.FORCE, None)"
+        "giving up on WriteOrder('W1', 5, AdviseLevel.FORCE, None): timeout"
     ]
 
 
@@ -414,6 +420,37 @@ def test_an_exception_is_logged_with_its_traceback_and_the_rest_goes_on(
     assert f"W1 raised {error!r}" in record.getMessage()
     assert record.exc_info is not None
     assert record.exc_info[1] is error
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_the_traceback_of_an_exception_leads_to_the_line_that_raised_it(
+    offline_device: SMOKDevice, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    def culprit() -> None:
+        raise ValueError("broken")
+
+    broken = scripted(offline_device, "W1", culprit)
+    broken.writing = culprit
+    execute(offline_device, *(read("W1") if kind == "read" else [write("W1", 1)]))
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    error = record.exc_info[1]
+    assert error is not None
+    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert frames[-1] == "culprit"
+
+
+@pytest.mark.parametrize("form", ["raised", "future"])
+def test_giving_up_on_a_write_tells_why(
+    offline_device: SMOKDevice, caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    failure = OperationFailedError(OperationFailedReason.TYPE)
+    failure.__cause__ = ValueError("'x' is no number")
+    scripted(offline_device, "W1").writing = failure if form == "raised" else lambda: ended(failure)
+    execute(offline_device, write("W1", "x"))
+    assert messages(caplog) == [
+        "giving up on WriteOrder('W1', 'x', AdviseLevel.ADVISE, None): type ('x' is no number)"
+    ]
 
 
 def test_the_same_exception_is_logged_once_an_hour(

@@ -144,6 +144,11 @@ def set_new_value_raised(pathpoint: Pathpoint, error: BaseException) -> None:
     )
 
 
+def sync_callback_failed(callback: str, error: BaseException) -> None:
+    """``on_successful_sync`` or ``on_failed_sync`` raised."""
+    _report((callback, _place(error)), error, "%s raised %r", callback, error)
+
+
 def store_failed(pathpoint: Pathpoint, error: BaseException) -> None:
     """The user's pathpoint database did not take a sample."""
     _report(

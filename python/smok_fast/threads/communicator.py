@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from smok_fast._backoff import Backoff
 from smok_fast.exceptions import ResponseError
+from smok_fast.pathpoint import reports
 from smok_fast.sync.base import SyncTask
 from smok_fast.sync.data import DataTask
 from smok_fast.threads.base import TerminableThread
@@ -169,8 +170,8 @@ class CommunicatorThread(TerminableThread):
     def _tell(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception:
-            logger.exception("%s raised", callback.__name__)
+        except Exception as error:
+            reports.sync_callback_failed(callback.__name__, error)
 
 
 class Link(Backoff):

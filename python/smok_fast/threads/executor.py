@@ -126,14 +126,17 @@ class Execution:
         """A write came too late."""
         logger.warning("%r is stale, dropped", order)
 
-    def failed(self, order: ReadOrder | WriteOrder, pathpoint: Pathpoint) -> None:
-        """A try failed; another one is made later if the order is worth it."""
-        if not self._retries or not order.fail():
-            if isinstance(order, WriteOrder):
-                logger.error("giving up on %r", order)
-            return
-        self.begin()
-        self._thread.later(self._pause(order), lambda: self._retry(order))
+    def read_failed(self, order: ReadOrder, pathpoint: Pathpoint) -> None:
+        """A read failed, which the pathpoint knows already."""
+        self._try_later(order)
+
+    def write_failed(
+        self, order: WriteOrder, pathpoint: Pathpoint, failure: OperationFailedError
+    ) -> None:
+        """A write failed."""
+        if not self._try_later(order):
+            cause = f" ({failure.__cause__})" if failure.__cause__ else ""
+            logger.error("giving up on %r: %s%s", order, failure, cause)
 
     def raised(
         self, order: ReadOrder | WriteOrder, pathpoint: Pathpoint, error: BaseException
@@ -184,15 +187,16 @@ class Execution:
                 pathpoint._end_poll()
                 reports.read_raised(pathpoint, error)
             elif record_result(pathpoint, failure or future.result()):
-                self.failed(order, pathpoint)
+                self.read_failed(order, pathpoint)
         finally:
             self.end()
 
     def _write_ended(self, order: WriteOrder, pathpoint: Pathpoint, future: Future[Any]) -> None:
         try:
             error = _exception_of(future)
-            if _failure(error) is not None:
-                self.failed(order, pathpoint)
+            failure = _failure(error)
+            if failure is not None:
+                self.write_failed(order, pathpoint, failure)
             elif error is not None:
                 reports.write_raised(pathpoint, error)
         finally:
@@ -220,7 +224,7 @@ class Execution:
             self._group_raised(orders, pathpoints, wrong)
             return
         for index in record_results(pathpoints, results):
-            self.failed(orders[index], pathpoints[index])
+            self.read_failed(orders[index], pathpoints[index])
 
     def _group_raised(
         self, orders: list[ReadOrder], pathpoints: list[Pathpoint], error: BaseException
@@ -232,6 +236,14 @@ class Execution:
         for pathpoint in pathpoints:
             pathpoint._end_poll()
         reports.read_raised(pathpoints[0], error)
+
+    def _try_later(self, order: ReadOrder | WriteOrder) -> bool:
+        """Have another try made after a while; False if the order is not worth it."""
+        if not self._retries or not order.fail():
+            return False
+        self.begin()
+        self._thread.later(self._pause(order), lambda: self._retry(order))
+        return True
 
     def _retry(self, order: ReadOrder | WriteOrder) -> None:
         if self._thread.execute_orders(self, [order]):

@@ -53,6 +53,13 @@ pub fn report<'py>(
     }
 }
 
+fn report_error(name: &str, pathpoint: &Bound<'_, PyAny>, error: PyErr) {
+    let py = pathpoint.py();
+    // Before Python 3.12 it is into_value() that gives an exception its traceback.
+    let error = error.into_value(py).into_bound(py);
+    report(py, name, (pathpoint, error.as_any()));
+}
+
 /// Tells a store of the user's about a new sample.
 pub fn store_sample<'py>(
     pathpoint: &Bound<'py, PyAny>,
@@ -63,7 +70,7 @@ pub fn store_sample<'py>(
 ) {
     let py = pathpoint.py();
     if let Err(error) = store.call_method1(intern!(py, "on_new_data"), (name, timestamp, reading)) {
-        report(py, "store_failed", (pathpoint, error.value(py)));
+        report_error("store_failed", pathpoint, error);
     }
 }
 
@@ -75,14 +82,13 @@ pub fn set_new_value<'py>(
 ) {
     let py = pathpoint.py();
     if let Err(error) = pathpoint.call_method1(intern!(py, "set_new_value"), (timestamp, reading)) {
-        report(py, "set_new_value_raised", (pathpoint, error.value(py)));
+        report_error("set_new_value_raised", pathpoint, error);
     }
 }
 
 /// Tells the user that a pathpoint has a new value.
 pub fn changed<'py>(pathpoint: &Bound<'py, PyAny>, callable: &Bound<'py, PyAny>) {
     if let Err(error) = callable.call1((pathpoint,)) {
-        let py = pathpoint.py();
-        report(py, "change_callback_failed", (pathpoint, error.value(py)));
+        report_error("change_callback_failed", pathpoint, error);
     }
 }

@@ -182,7 +182,7 @@ impl<'py> Run<'_, 'py> {
             Ok(false) => return core.end_poll(py),
             Err(error) => {
                 core.end_poll(py)?;
-                return self.raised(order.as_any(), &pathpoint, &error);
+                return self.raised(order.as_any(), &pathpoint, error);
             }
         }
         if let Some(group) = core.read_group(py) {
@@ -194,17 +194,17 @@ impl<'py> Run<'_, 'py> {
                 self.tell(intern!(py, "read_future"), (order, &pathpoint, result))
             }
             Ok(result) => match finish_read(&pathpoint, &result)? {
-                Some(_) => self.tell(intern!(py, "failed"), (order, &pathpoint)),
+                Some(_) => self.tell(intern!(py, "read_failed"), (order, &pathpoint)),
                 None => Ok(()),
             },
             Err(error) => match errors::reason_of(error.value(py))? {
                 Some(_) => {
                     finish_read(&pathpoint, error.value(py))?;
-                    self.tell(intern!(py, "failed"), (order, &pathpoint))
+                    self.tell(intern!(py, "read_failed"), (order, &pathpoint))
                 }
                 None => {
                     core.end_poll(py)?;
-                    self.raised(order.as_any(), &pathpoint, &error)
+                    self.raised(order.as_any(), &pathpoint, error)
                 }
             },
         }
@@ -231,8 +231,11 @@ impl<'py> Run<'_, 'py> {
             }
             Ok(_) => Ok(()),
             Err(error) => match errors::reason_of(error.value(py))? {
-                Some(_) => self.tell(intern!(py, "failed"), (order, &pathpoint)),
-                None => self.raised(order.as_any(), &pathpoint, &error),
+                Some(_) => {
+                    let arguments = (order, &pathpoint, error.value(py));
+                    self.tell(intern!(py, "write_failed"), arguments)
+                }
+                None => self.raised(order.as_any(), &pathpoint, error),
             },
         }
     }
@@ -260,10 +263,12 @@ impl<'py> Run<'_, 'py> {
         &self,
         order: &Bound<'py, PyAny>,
         pathpoint: &Bound<'py, PathpointCore>,
-        error: &PyErr,
+        error: PyErr,
     ) -> PyResult<()> {
         let py = order.py();
-        self.tell(intern!(py, "raised"), (order, pathpoint, error.value(py)))
+        // Before Python 3.12 it is into_value() that gives an exception its traceback.
+        let error = error.into_value(py);
+        self.tell(intern!(py, "raised"), (order, pathpoint, error))
     }
 
     fn tell<A>(&self, what: &Bound<'py, PyString>, arguments: A) -> PyResult<()>
