@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := $(shell find rust -name '*.rs' -not -path '*/target/*') $(shell find rust -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: demo test lint bench wheels clean
+.PHONY: demo test nightly fuzz lint bench wheels clean
 
 # The package, editable, with everything a developer needs; rebuilt when the Rust sources change.
 READY := $(VENV)/.ready
@@ -20,6 +20,19 @@ demo: $(READY)
 test: $(READY)
 	cargo test --quiet --package smok-core
 	$(BIN)/python -m pytest
+
+# Expressions against CPython's own eval, many times over.
+nightly: $(READY)
+	SMOK_FAST_EXAMPLES=200000 $(BIN)/python -m pytest tests/test_reparse_oracle.py
+
+# Ten minutes for each fuzz target; needs cargo-fuzz. The committed inputs are where they start.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= reparse minijson orders
+fuzz:
+	for target in $(FUZZ_TARGETS); do \
+		(cd rust && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir fuzz $$target fuzz/found/$$target fuzz/corpus/$$target \
+			-- -max_len=4096 -max_total_time=$(FUZZ_SECONDS)) || exit 1; \
+	done
 
 lint: $(READY)
 	cargo fmt --all --check

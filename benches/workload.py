@@ -31,9 +31,9 @@ GETS = 100_000
 #: What the reparse rows compute: of two registers, and of two columns of this many floats each,
 #: which have every other timestamp in common.
 REPARSE_PATHPOINT = "rW{W1r1}+{W1r2}"
-REPARSE_EXPRESSION = "2*({W1r1}-{W1r2}/10)+max({W1r1},{W1r2})"
+REPARSE_EXPRESSION = "2*max({W1r1}-{W1r2}/10,0.0)"
 REPARSE_VALUES = (615, 482)
-REPARSE_RESULT = 2 * (615 - 482 / 10) + max(615, 482)
+REPARSE_RESULT = 2 * max(615 - 482 / 10, 0.0)
 EVALUATIONS = 200_000
 SERIES = 1_000_000
 

@@ -18,6 +18,7 @@ import pytest
 import smok_fast
 from reparse_oracle import KTY81, PT100
 from smok_fast.exceptions import OperationFailedError, OperationFailedReason, SMOKClientError
+from smok_fast.pathpoint import PathpointType, to_type
 from smok_fast.sensor.reparse import (
     Expression,
     ReparseError,
@@ -624,6 +625,37 @@ def test_an_overflow_in_a_column_is_settled_row_by_row() -> None:
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize("letter", PathpointType)
+def test_a_series_of_a_pathpoint_has_values_of_its_type(letter: PathpointType) -> None:
+    numbers: list[float | str] = [0, 1, -1, 70_000, -70_000, 2.9, -0.5, 1e10, math.nan, math.inf]
+    for values in (numbers, array("q", [5, -5, 2**62]), array("d", [1.5, 1e300]), ["12", "x", 7]):
+        columns = [(range(len(values)), values)]
+        for text in ("{a}", "{a} if {a} != 1 else 'one'", "{a} == {a}"):
+            timestamps, results = Expression(text).evaluate_series(columns, letter.value)
+            assert list(timestamps) == list(range(len(values)))
+            for value, result in zip(values, results, strict=True):
+                try:
+                    wanted = to_type(Expression(text)(value), letter)
+                except ValueError:
+                    assert isinstance(result, ReparseError)
+                else:
+                    assert (type(result), repr(result)) == (type(wanted), repr(wanted))
+    with pytest.raises(ValueError, match="no type letter"):
+        Expression("1").evaluate_series([], "x")
+
+
+def test_a_series_of_numbers_of_one_type_letter_comes_in_a_buffer() -> None:
+    timestamps = array("q", range(3000))
+    columns = [(timestamps, array("d", [n / 2 for n in range(3000)])), (timestamps, timestamps)]
+    expression = Expression("{a} if {b} % 3 else 0")
+    _, floats = expression.evaluate_series(columns, "f")
+    assert isinstance(floats, memoryview)
+    assert floats.tolist() == [n / 2 if n % 3 else 0.0 for n in range(3000)]
+    _, words = expression.evaluate_series(columns, "W")
+    assert isinstance(words, memoryview)
+    assert words.tolist() == [n // 2 if n % 3 else 0 for n in range(3000)]
 
 
 def test_many_pathpoints_and_deep_conditions_fit_into_a_series() -> None:

@@ -273,7 +273,7 @@ def test_equal_names_give_the_equal_object(device: SMOKDevice) -> None:
     pathpoint = device.get_pathpoint("rW{W1}+1")
     assert device.get_pathpoint("rW{W1}+1") is pathpoint
     assert device.get_pathpoint("rW{W1}+ 1") is not pathpoint
-    assert device.get_pathpoint("rf{rW{W1}+1}/2").slave_pathpoints == [pathpoint]  # type: ignore[attr-defined]  # it is a ReparsePathpoint
+    assert device.get_pathpoint("rf{rW{W1}+1}/2").slave_pathpoints == [pathpoint]
     assert pathpoint == ReparsePathpoint(device, "rW{W1}+1")
 
 
@@ -361,7 +361,7 @@ def test_reading_reads_each_native_pathpoint_once(offline_device: SMOKDevice) ->
         scripted(offline_device, f"W{number}", 10 * number, log=log)
     pathpoint = derived(offline_device, "rW{W2}+{rf{W1}+{W2}}*{W3}")
     section = pathpoint.read(AdviseLevel.FORCE)
-    assert {order.advise for order in section.orders} == {AdviseLevel.FORCE}  # type: ignore[attr-defined]  # they are ReadOrders
+    assert {order.advise for order in section.orders} == {AdviseLevel.FORCE}
     done = offline_device.execute(section)
     assert done is not None
     done.result(SOON)

@@ -202,6 +202,8 @@ class PathpointCore:
         :param set_new_value: whether the class replaces set_new_value
         :raises RuntimeError: it is attached already
         """
+    def _compute_by(self, computation: Computation) -> None:
+        """Have ``get`` compute the value, once."""
     def _remember(self, timestamp: float, object: ValueOrExcept) -> None:
         """Take over what a store remembers from before: a sample that is not recorded again."""
     def _end_poll(self) -> None:
@@ -751,6 +753,7 @@ class Expression:
                 SupportsBuffer | Sequence[float | str | OperationFailedError],
             ]
         ],
+        letter: str | None = None,
     ) -> tuple[
         memoryview[int],
         memoryview[int] | memoryview[float] | list[int | float | str | bool | OperationFailedError],

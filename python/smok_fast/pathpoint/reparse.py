@@ -28,6 +28,10 @@ __all__ = ["ReparsePathpoint"]
 class ReparsePathpoint(Pathpoint):
     """A pathpoint that is computed from others. Get it by ``SMOKDevice.get_pathpoint``.
 
+    ``get()`` computes the value from the latest ones of the constituents. It has the timestamp of
+    the newest, and fails if the last read of any of them failed, or with a
+    :class:`~smok_fast.exceptions.ReparseError` if the expression has no value for these.
+
     :param device: the device
     :param name: its name
     :param storage_level: how long values are kept; passed on to its constituents
@@ -51,17 +55,8 @@ class ReparsePathpoint(Pathpoint):
             device.get_pathpoint(constituent, storage_level)
             for constituent in self.expression.variables
         ]
-        self._computation = Computation(self.expression, name, self.slave_pathpoints)
-
-    def get(self) -> tuple[int, PathpointValueType]:
-        """Compute the value from the latest ones of the constituents. May be called by any thread.
-
-        :return: the newest constituent's timestamp in milliseconds since the epoch, and the value
-        :raises NotReadedError: a constituent has not been read yet
-        :raises OperationFailedError: a constituent's last read failed, or the expression has no
-            value for these (then it is a :class:`~smok_fast.exceptions.ReparseError`)
-        """
-        return self._computation.compute()
+        # get() is native, since a method here that calls it takes as long as the computation.
+        self._compute_by(Computation(self.expression, name, self.slave_pathpoints))
 
     @property
     def current_timestamp(self) -> int | None:

@@ -4,11 +4,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use smok_core::pathpoint::Kind;
 use smok_core::reparse::{Column, Failure, MAX_TEXT, Operand, Outcome, Program, Stack, Values};
 use smok_core::value::{Reading, Value};
 
 /// How many rows there are.
 const ROWS: usize = 6;
+
+const LETTERS: [char; 6] = ['B', 'W', 'w', 'f', 'd', 'u'];
 
 fuzz_target!(|text: &str| {
     let program = match Program::parse(text) {
@@ -19,26 +22,39 @@ fuzz_target!(|text: &str| {
         }
     };
     assert!(program.explain().len() <= MAX_TEXT);
-    let table: Vec<Vec<Value>> =
-        (0..program.variables().len()).map(|slot| (0..ROWS).map(|row| value(slot, row)).collect()).collect();
-    let mut stack = Stack::default();
-    let rows: Vec<Outcome> = (0..ROWS)
-        .map(|row| {
-            let variables: Vec<Operand> = table.iter().map(|values| (&values[row]).into()).collect();
-            program.evaluate(&variables, &mut stack).map_err(Failure::Evaluation)
-        })
+    let table: Vec<Vec<Value>> = (0..program.variables().len())
+        .map(|slot| (0..ROWS).map(|row| value(slot, row)).collect())
         .collect();
-    for operand in rows.iter().flatten() {
-        assert!(Value::try_from(operand.clone()).is_ok());
-    }
-    if !table.is_empty() {
-        let series = over_time(&program, &table);
-        assert_eq!(format!("{series:?}"), format!("{rows:?}"));
+    for kind in [None, Kind::from_letter(LETTERS[text.len() % LETTERS.len()])] {
+        let rows = one_by_one(&program, kind, &table);
+        for operand in rows.iter().flatten() {
+            assert!(Value::try_from(operand.clone()).is_ok());
+        }
+        if !table.is_empty() {
+            let series = over_time(&program, kind, &table);
+            assert_eq!(format!("{series:?}"), format!("{rows:?}"));
+        }
     }
 });
 
+/// Each row by itself.
+fn one_by_one(program: &Program, kind: Option<Kind>, table: &[Vec<Value>]) -> Vec<Outcome> {
+    let mut stack = Stack::default();
+    (0..ROWS)
+        .map(|row| {
+            let variables: Vec<Operand> =
+                table.iter().map(|values| (&values[row]).into()).collect();
+            match kind {
+                Some(kind) => program.evaluate_as(kind, &variables, &mut stack),
+                None => program.evaluate(&variables, &mut stack),
+            }
+            .map_err(Failure::Evaluation)
+        })
+        .collect()
+}
+
 /// The same rows as a series.
-fn over_time(program: &Program, table: &[Vec<Value>]) -> Vec<Outcome> {
+fn over_time(program: &Program, kind: Option<Kind>, table: &[Vec<Value>]) -> Vec<Outcome> {
     let timestamps: Vec<i64> = (0..ROWS as i64).collect();
     let readings: Vec<Vec<Reading>> = table
         .iter()
@@ -46,15 +62,29 @@ fn over_time(program: &Program, table: &[Vec<Value>]) -> Vec<Outcome> {
         .collect();
     let columns: Vec<Column<'_>> = readings
         .iter()
-        .map(|readings| Column { timestamps: &timestamps, values: Values::Readings(readings) })
+        .map(|readings| Column {
+            timestamps: &timestamps,
+            values: Values::Readings(readings),
+        })
         .collect();
-    program.evaluate_series(&columns).unwrap().results.into_outcomes()
+    program
+        .evaluate_series(&columns, kind)
+        .unwrap()
+        .results
+        .into_outcomes()
 }
 
 /// A value that expressions meet rarely; integers in the first pathpoint, and so on.
 fn value(slot: usize, row: usize) -> Value {
     const INTS: [i64; ROWS] = [0, 1, -7, 65_535, i64::MAX, i64::MIN];
-    const FLOATS: [f64; ROWS] = [0.0, -0.5, 1e300, f64::NAN, f64::INFINITY, 9_007_199_254_740_993.0];
+    const FLOATS: [f64; ROWS] = [
+        0.0,
+        -0.5,
+        1e300,
+        f64::NAN,
+        f64::INFINITY,
+        9_007_199_254_740_993.0,
+    ];
     const TEXTS: [&str; ROWS] = ["", "12", "ż", "-1e5", "abcabc", " 0x1f\u{a0}"];
     match slot % 4 {
         0 => Value::Int(INTS[row]),

@@ -17,6 +17,7 @@ use smok_core::pathpoint::{Kind, is_reparse};
 use smok_core::value::{Reading, Reason, Sample};
 
 use crate::buffer::Buffer;
+use crate::reparse::Computation;
 use crate::value::Given;
 use crate::{callback, errors, value};
 
@@ -27,6 +28,8 @@ const NANOS: f64 = 1e9;
 pub struct PathpointCore {
     identity: OnceLock<Identity>,
     attachment: OnceLock<Attachment>,
+    /// Of a pathpoint that is computed from others.
+    computation: OnceLock<Py<Computation>>,
     callable_on_change: Mutex<Option<Py<PyAny>>>,
     /// Nanoseconds between two reads at least; 0 for no limit.
     read_no_often_than: AtomicU64,
@@ -219,6 +222,7 @@ impl PathpointCore {
         PathpointCore {
             identity: OnceLock::new(),
             attachment: OnceLock::new(),
+            computation: OnceLock::new(),
             callable_on_change: Mutex::new(None),
             read_no_often_than: AtomicU64::new(0),
             read_group: Mutex::new(None),
@@ -274,6 +278,16 @@ impl PathpointCore {
         self.attachment
             .set(attachment)
             .map_err(|_| PyRuntimeError::new_err("the pathpoint is attached to a device already"))
+    }
+
+    /// Have `get` compute the value, once.
+    ///
+    /// :param computation: what computes it
+    /// :raises RuntimeError: it is computed already
+    fn _compute_by(&self, computation: Py<Computation>) -> PyResult<()> {
+        self.computation
+            .set(computation)
+            .map_err(|_| PyRuntimeError::new_err("the pathpoint is computed already"))
     }
 
     /// Take over what a store remembers from before: a sample that is not recorded again.
@@ -395,6 +409,9 @@ impl PathpointCore {
     /// :raises OperationFailedError: the last read failed
     /// :raises InstanceNotReady: it is attached to no device
     fn get<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
+        if let Some(computation) = self.computation.get() {
+            return computation.get().compute(py);
+        }
         let Some(sample) = self.series(py)?.latest() else {
             return Err(errors::not_read(py));
         };
@@ -468,6 +485,7 @@ impl PathpointCore {
         if let Some(attachment) = self.attachment.get() {
             visit.call(&attachment.store)?;
         }
+        visit.call(self.computation.get())?;
         Ok(())
     }
 

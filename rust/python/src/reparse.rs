@@ -33,6 +33,14 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+fn with_scratch<R>(action: impl FnOnce(&mut Scratch) -> R) -> R {
+    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => action(&mut scratch),
+        // Within another evaluation, which has asked for a value that is computed, too.
+        Err(_) => action(&mut Scratch::default()),
+    })
+}
+
 /// A reparse expression, compiled.
 ///
 /// The language is that of Python's expressions over int, float and str, and so are the results:
@@ -117,17 +125,27 @@ impl Expression {
     ///     the epoch, not falling) and as many values; timestamps as a buffer of format ``q``, such
     ///     as ``array.array("q")``, or as a sequence of int; values as a buffer of format ``q`` or
     ///     ``d``, or as a sequence of int, float, str or OperationFailedError
+    /// :param letter: a pathpoint's type letter, for results that are values of that type, as
+    ///     :func:`smok_fast.pathpoint.to_type` makes them
     /// :return: timestamps and as many results: a memoryview where all are int or all are float,
     ///     else a list of int, float, str, bool, OperationFailedError (a failed read) or
     ///     ReparseError
-    /// :raises ValueError: a column for each variable is missing, is not as long as its timestamps,
-    ///     or its timestamps fall
+    /// :raises ValueError: the letter declares no type; there is not one column for each variable;
+    ///     or a column is not as long as its timestamps, or they fall
     /// :raises TypeError: something else is in the columns
+    #[pyo3(signature = (columns, letter = None))]
     fn evaluate_series<'py>(
         &self,
         py: Python<'py>,
         columns: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+        letter: Option<char>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let kind = letter
+            .map(|letter| {
+                Kind::from_letter(letter)
+                    .ok_or_else(|| PyValueError::new_err(format!("{letter:?} is no type letter")))
+            })
+            .transpose()?;
         let columns: Vec<Samples> = columns
             .into_iter()
             .map(|(timestamps, values)| Samples::read(&timestamps, &values))
@@ -135,7 +153,7 @@ impl Expression {
         let series = py
             .detach(|| {
                 let columns: Vec<Column<'_>> = columns.iter().map(Samples::column).collect();
-                self.program.evaluate_series(&columns)
+                self.program.evaluate_series(&columns, kind)
             })
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         let results = match series.results {
@@ -184,7 +202,7 @@ impl Expression {
                 format!("the expression has {expected} variables, {given} values were given");
             return Err(PyTypeError::new_err(message));
         }
-        let result = SCRATCH.with_borrow_mut(|Scratch { variables, stack }| {
+        let result = with_scratch(|Scratch { variables, stack }| {
             variables.clear();
             for value in values.iter_borrowed() {
                 variables.push(plain(&value)?);
@@ -281,12 +299,8 @@ impl Computation {
     /// :raises NotReadedError: a constituent has not been read yet
     /// :raises OperationFailedError: a constituent's last read failed
     /// :raises ReparseError: the expression has no value for these
-    fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
-        // Taken out, so that a constituent that computes its value finds its own.
-        let mut scratch = SCRATCH.take();
-        let result = self.compute_with(py, &mut scratch);
-        SCRATCH.set(scratch);
-        result
+    pub fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
+        with_scratch(|scratch| self.compute_with(py, scratch))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

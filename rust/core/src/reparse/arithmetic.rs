@@ -322,3 +322,76 @@ fn power_of_float(base: f64, exponent: f64) -> Fallible<f64> {
     }
     Ok(result)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quotient_of_integers_is_rounded_once() {
+        // Rounding the operands first gives 1.0 for the first two.
+        assert_eq!(divide((1 << 53) + 1, 1 << 53).to_bits(), 1.0_f64.to_bits());
+        assert_eq!(
+            divide((1 << 54) + 6, 1 << 54).to_bits(),
+            (1.0 + 2.0 * f64::EPSILON).to_bits()
+        );
+        assert_eq!(
+            divide(i128::MAX, i128::MAX - 1).to_bits(),
+            1.0_f64.to_bits()
+        );
+        assert_eq!(divide(i128::MIN, 1), -(2.0_f64.powi(127)));
+        assert_eq!(divide(1, i128::MIN), -(2.0_f64.powi(-127)));
+        assert_eq!(divide(i128::MIN, 3), -5.671_372_782_015_641e37);
+        assert_eq!(divide(10_i128.pow(30), 10_i128.pow(29)), 10.0);
+    }
+
+    #[test]
+    fn integers_overflow_into_errors() {
+        for (op, left, right) in [
+            (Binary::Add, i128::MAX, 1),
+            (Binary::Subtract, i128::MIN, 1),
+            (Binary::Multiply, i128::MAX, 2),
+            (Binary::FloorDivide, i128::MIN, -1),
+            (Binary::Power, 2, 127),
+            (Binary::Power, 10, i128::MAX),
+            (Binary::ShiftLeft, 1, 127),
+            (Binary::ShiftLeft, 1, i128::MAX),
+        ] {
+            assert!(integers(op, left, right).is_err(), "{left} {op:?} {right}");
+        }
+        assert_eq!(
+            integers(Binary::ShiftLeft, -1, 127),
+            Ok(Operand::Int(i128::MIN))
+        );
+        assert_eq!(integers(Binary::Power, -1, i128::MAX), Ok(Operand::Int(-1)));
+        assert_eq!(
+            integers(Binary::ShiftRight, -5, i128::MAX),
+            Ok(Operand::Int(-1))
+        );
+        assert_eq!(integers(Binary::Modulo, i128::MIN, -1), Ok(Operand::Int(0)));
+        assert_eq!(
+            integers(Binary::FloorDivide, i64::MIN.into(), -1),
+            Ok(Operand::Int(1 << 63))
+        );
+    }
+
+    #[test]
+    fn floats_divide_down_with_the_sign_of_the_divisor() {
+        for (left, right, quotient, modulus) in [
+            (7.5, -2.0, -4.0, -0.5),
+            (-7.5, 2.0, -4.0, 0.5),
+            (-0.0, 2.0, -0.0, 0.0),
+            (4.0, -2.0, -2.0, -0.0),
+            (1.0, f64::INFINITY, 0.0, 1.0),
+            (-1.0, f64::INFINITY, -1.0, f64::INFINITY),
+        ] {
+            let divided = divide_floats(left, right);
+            let bits = (divided.0.to_bits(), divided.1.to_bits());
+            assert_eq!(
+                bits,
+                (f64::to_bits(quotient), f64::to_bits(modulus)),
+                "{left} {right}"
+            );
+        }
+    }
+}

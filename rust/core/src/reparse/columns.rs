@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use super::arithmetic::{Binary, Unary, binary, unary};
+use super::coerce::coerce_word;
 use super::compare::{Comparison, compare};
 use super::functions::{Function, call};
 use super::operand::Operand;
@@ -15,6 +16,7 @@ use super::program::{Op, Program};
 use super::series::{Column, Pick, Rows, Values};
 use super::text::Budget;
 use super::word::{View, Word, exact};
+use crate::pathpoint::Kind;
 use crate::value::{Reading, Value};
 
 /// A row that words cannot hold.
@@ -32,38 +34,24 @@ pub(super) enum Lane<'a> {
 /// How many lanes the code needs at once.
 pub(super) fn depth(code: &[Op]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
-    for op in code {
-        depth = depth.saturating_sub(operands(*op));
-        if !matches!(
-            op,
-            Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_)
-        ) {
-            depth += if matches!(op, Op::Chain(..)) { 2 } else { 1 };
-        }
+    for op in code.iter().filter(|op| !op.is_jump()) {
+        depth = depth.saturating_sub(op.operands());
+        depth += if matches!(op, Op::Chain(..)) { 2 } else { 1 };
         deepest = deepest.max(depth);
     }
     deepest
 }
 
-/// How many operands an operation takes when no jumps are taken.
-fn operands(op: Op) -> usize {
-    match op {
-        Op::Constant(_) | Op::Load(_) => 0,
-        Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_) => 0,
-        Op::Unary(_) => 1,
-        Op::Binary(_) | Op::Compare(_) | Op::Chain(..) | Op::Index => 2,
-        Op::And | Op::Or | Op::EndChain => 2,
-        Op::Select => 3,
-        Op::Call(_, count) => count.into(),
-        Op::Slice(parts) => 1 + parts.count(),
-    }
-}
-
 /// Evaluates a program for the rows; those that are spilled in the result have to be evaluated by themselves.
-pub(super) fn run<'a>(program: &Program, columns: &[Column<'a>], rows: &Rows<'_>) -> Lane<'a> {
+pub(super) fn run<'a>(
+    program: &Program,
+    kind: Option<Kind>,
+    columns: &[Column<'a>],
+    rows: &Rows<'_>,
+) -> Lane<'a> {
     let mut stack: Vec<Lane<'a>> = Vec::new();
-    for op in &program.code {
-        let mut taken = stack.split_off(stack.len().saturating_sub(operands(*op)));
+    for op in program.code.iter().filter(|op| !op.is_jump()) {
+        let mut taken = stack.split_off(stack.len().saturating_sub(op.operands()));
         let result = match (*op, taken.as_slice()) {
             (Op::Constant(index), _) => {
                 constant(program.constants.get(usize::from(index)), rows.count)
@@ -85,12 +73,15 @@ pub(super) fn run<'a>(program: &Program, columns: &[Column<'a>], rows: &Rows<'_>
                 select(condition, then, otherwise, rows.count)
             }
             (Op::Call(function, _), arguments) => apply_call(function, arguments, rows.count),
-            (Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_), _) => continue,
             _ => spilled(rows.count),
         };
         stack.push(result);
     }
     let result = stack.pop().unwrap_or_else(|| spilled(rows.count));
+    let result = match (kind, result) {
+        (None, lane) | (Some(Kind::Single | Kind::Double), lane @ Lane::Floats(_)) => lane,
+        (Some(kind), lane) => by_row(rows.count, |row| coerce_word(lane.word(row), kind)),
+    };
     spill_failures(result, columns, rows)
 }
 

@@ -141,3 +141,31 @@ pub(super) fn unsupported(symbol: &str, left: &Operand, right: &Operand) -> Eval
         "unsupported operand type(s) for {symbol}: '{left}' and '{right}'"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_and_floats_of_any_size_compare_exactly() {
+        for (int, float, expected) in [
+            (
+                (1 << 53) + 1,
+                9_007_199_254_740_992.0,
+                Some(Ordering::Greater),
+            ),
+            (1 << 53, 9_007_199_254_740_992.0, Some(Ordering::Equal)),
+            (-1, -1.5, Some(Ordering::Greater)),
+            (-2, -1.5, Some(Ordering::Less)),
+            (i128::MAX, 2.0_f64.powi(127), Some(Ordering::Less)),
+            (i128::MIN, -(2.0_f64.powi(127)), Some(Ordering::Equal)),
+            (i128::MAX, f64::INFINITY, Some(Ordering::Less)),
+            (i128::MIN, f64::NEG_INFINITY, Some(Ordering::Greater)),
+            (0, -0.0, Some(Ordering::Equal)),
+            (0, f64::MIN_POSITIVE, Some(Ordering::Less)),
+            (0, f64::NAN, None),
+        ] {
+            assert_eq!(integer_to_float(int, float), expected, "{int} {float}");
+        }
+    }
+}

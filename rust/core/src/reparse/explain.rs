@@ -17,35 +17,9 @@ struct Node {
 pub(super) fn tree(program: &Program) -> String {
     let mut nodes: Vec<Node> = Vec::new();
     let mut stack: Vec<usize> = Vec::new();
-    for op in &program.code {
-        let (label, operands) = match *op {
-            Op::Constant(index) => (constant(program.constants.get(usize::from(index))), 0),
-            Op::Load(slot) => {
-                let name = program
-                    .variables
-                    .get(usize::from(slot))
-                    .map_or("", |name| name);
-                (format!("{{{name}}}"), 0)
-            }
-            Op::Unary(op) => (op.symbol().into(), 1),
-            Op::Binary(op) => (op.symbol().into(), 2),
-            Op::Compare(op) => (op.symbol().into(), 2),
-            Op::Call(function, count) => (format!("{}()", function.name()), count.into()),
-            Op::Index => ("[]".into(), 2),
-            Op::Slice(parts) => {
-                let part = |wanted: bool, name| if wanted { name } else { "" };
-                let (start, stop) = (part(parts.start, "start"), part(parts.stop, "stop"));
-                let step = part(parts.step, ":step");
-                (format!("[{start}:{stop}{step}]"), 1 + parts.count())
-            }
-            Op::Select => ("if, then, else".into(), 3),
-            Op::And => ("and".into(), 2),
-            Op::Or => ("or".into(), 2),
-            Op::Chain(op, _) => (op.symbol().into(), 2),
-            Op::EndChain => ("and".into(), 2),
-            Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_) => continue,
-        };
-        let children = stack.split_off(stack.len().saturating_sub(operands));
+    for op in program.code.iter().filter(|op| !op.is_jump()) {
+        let children = stack.split_off(stack.len().saturating_sub(op.operands()));
+        let label = label(*op, program);
         stack.push(nodes.len());
         nodes.push(Node { label, children });
         if let Op::Chain(..) = op {
@@ -58,6 +32,30 @@ pub(super) fn tree(program: &Program) -> String {
         }
     }
     render(&nodes, stack)
+}
+
+fn label(op: Op, program: &Program) -> String {
+    match op {
+        Op::Constant(index) => constant(program.constants.get(usize::from(index))),
+        Op::Load(slot) => {
+            let name = program.variables.get(usize::from(slot));
+            format!("{{{}}}", name.map_or("", |name| name))
+        }
+        Op::Unary(op) => op.symbol().into(),
+        Op::Binary(op) => op.symbol().into(),
+        Op::Compare(op) | Op::Chain(op, _) => op.symbol().into(),
+        Op::Call(function, _) => format!("{}()", function.name()),
+        Op::Index => "[]".into(),
+        Op::Slice(parts) => {
+            let part = |wanted: bool, name| if wanted { name } else { "" };
+            let (start, stop) = (part(parts.start, "start"), part(parts.stop, "stop"));
+            format!("[{start}:{stop}{}]", part(parts.step, ":step"))
+        }
+        Op::Select => "if, then, else".into(),
+        Op::And | Op::EndChain => "and".into(),
+        Op::Or => "or".into(),
+        Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_) => String::new(),
+    }
 }
 
 fn constant(constant: Option<&Operand>) -> String {

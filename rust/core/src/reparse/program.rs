@@ -51,6 +51,30 @@ pub(super) enum Op {
     Slice(SliceParts),
 }
 
+impl Op {
+    /// Whether only a reader that takes the jumps has to look at it.
+    pub(super) fn is_jump(self) -> bool {
+        matches!(
+            self,
+            Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_)
+        )
+    }
+
+    /// How many operands it takes from a reader that does not take the jumps.
+    pub(super) fn operands(self) -> usize {
+        match self {
+            Op::Constant(_) | Op::Load(_) => 0,
+            Op::Unless(_) | Op::Skip(_) | Op::SkipIfFalse(_) | Op::SkipIfTrue(_) => 0,
+            Op::Unary(_) => 1,
+            Op::Binary(_) | Op::Compare(_) | Op::Chain(..) | Op::Index => 2,
+            Op::And | Op::Or | Op::EndChain => 2,
+            Op::Select => 3,
+            Op::Call(_, count) => count.into(),
+            Op::Slice(parts) => 1 + parts.count(),
+        }
+    }
+}
+
 /// Which parts of `[start:stop:step]` are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SliceParts {
@@ -133,5 +157,86 @@ impl Program {
     pub fn explain(&self) -> String {
         parser::parse(&self.source, false)
             .map_or_else(|error| error.caret, |raw| explain::tree(&raw))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reparse::MAX_LENGTH;
+
+    fn code(text: &str) -> Vec<Op> {
+        Program::parse(text).unwrap().code
+    }
+
+    #[test]
+    fn constants_are_folded() {
+        assert_eq!(
+            code("2*3+{a}"),
+            [Op::Constant(0), Op::Load(0), Op::Binary(Binary::Add)]
+        );
+        assert_eq!(code("max(1, 2, 3) if True else {a}").len(), 6);
+        assert_eq!(code("'abc'[::-1] + str(-2**2)"), [Op::Constant(0)]);
+        assert_eq!(
+            Program::parse("1+2+3").unwrap().constants,
+            [Operand::Int(6)]
+        );
+    }
+
+    #[test]
+    fn what_fails_is_left_for_the_evaluation() {
+        assert_eq!(code("1/0").len(), 3);
+        assert_eq!(code("{a} or 1/0").len(), 6);
+        let program = Program::parse("{a} or 1/0").unwrap();
+        let mut stack = Stack::default();
+        assert_eq!(
+            program.evaluate(&[Operand::Int(5)], &mut stack),
+            Ok(Operand::Int(5))
+        );
+        assert!(program.evaluate(&[Operand::Int(0)], &mut stack).is_err());
+    }
+
+    #[test]
+    fn a_branch_is_not_mistaken_for_an_operand() {
+        assert_eq!(code("(1 if {a} else 2) + 3").len(), 8);
+        assert_eq!(code("({a} or 2) + 3").len(), 6);
+    }
+
+    #[test]
+    fn a_program_takes_a_fraction_of_a_mebibyte() {
+        for dense in ["1<", "{a}<", "{a}or ", "-1-", "'a'+", "1 if{a}else "] {
+            let text = dense.repeat(MAX_LENGTH / dense.len() - 1) + "1";
+            let program = parser::parse(&text, false).unwrap();
+            let code = size_of_val(program.code.as_slice());
+            let constants = size_of_val(program.constants.as_slice());
+            assert!(code + constants < 128 * 1024, "{dense} {code} {constants}");
+        }
+    }
+
+    #[test]
+    fn a_pathpoint_has_one_slot() {
+        let program = Program::parse("{b}+{a}*{b}+{rW{a}}").unwrap();
+        assert_eq!(program.variables().collect::<Vec<_>>(), ["b", "a", "rW{a}"]);
+    }
+
+    #[test]
+    fn a_stack_serves_one_expression_after_another() {
+        let mut stack = Stack::default();
+        let failing = Program::parse("1 + (2 + ('x' + {a}))").unwrap();
+        let sum = Program::parse("{a}+{b}").unwrap();
+        for _ in 0..3 {
+            assert!(failing.evaluate(&[Operand::Int(1)], &mut stack).is_err());
+            let values = [Operand::Int(1), Operand::Float(0.5)];
+            assert_eq!(sum.evaluate(&values, &mut stack), Ok(Operand::Float(1.5)));
+        }
+    }
+
+    #[test]
+    fn too_few_values_are_an_error() {
+        let sum = Program::parse("{a}+{b}").unwrap();
+        assert!(
+            sum.evaluate(&[Operand::Int(1)], &mut Stack::default())
+                .is_err()
+        );
     }
 }

@@ -10,6 +10,7 @@ use super::error::EvaluationError;
 use super::evaluate::Stack;
 use super::operand::Operand;
 use super::program::Program;
+use crate::pathpoint::Kind;
 use crate::value::{Reading, Reason};
 
 /// Most rows evaluated together: few enough that the columns in use stay in the fastest cache.
@@ -141,12 +142,16 @@ pub enum SeriesError {
 }
 
 impl Program {
-    /// The results over time. A program without variables has none.
+    /// The results over time, made values of a pathpoint's type if one is given. A program without variables has none.
     ///
     /// # Errors
     ///
     /// [`SeriesError`] when the columns do not fit the program, or their timestamps are out of order.
-    pub fn evaluate_series(&self, columns: &[Column<'_>]) -> Result<Series, SeriesError> {
+    pub fn evaluate_series(
+        &self,
+        columns: &[Column<'_>],
+        kind: Option<Kind>,
+    ) -> Result<Series, SeriesError> {
         check(self, columns)?;
         let mut series = Series::default();
         let Some(mut rows) = Rows::new(columns) else {
@@ -155,6 +160,7 @@ impl Program {
         series.timestamps.reserve(rows.expected());
         let mut scalar = Scalar {
             program: self,
+            kind,
             columns,
             variables: Vec::new(),
             stack: Stack::default(),
@@ -162,7 +168,7 @@ impl Program {
         let depth = columns::depth(&self.code).max(columns.len());
         let batch = (CELLS / depth.max(1)).clamp(1, BATCH);
         while rows.next_batch(batch, &mut series.timestamps) {
-            let lane = columns::run(self, columns, &rows);
+            let lane = columns::run(self, kind, columns, &rows);
             series.results.extend(lane, &rows, &mut scalar);
         }
         Ok(series)
@@ -313,6 +319,7 @@ impl<'a> Rows<'a> {
 /// Evaluates single rows.
 struct Scalar<'a> {
     program: &'a Program,
+    kind: Option<Kind>,
     columns: &'a [Column<'a>],
     variables: Vec<Operand>,
     stack: Stack,
@@ -325,9 +332,12 @@ impl Scalar<'_> {
             self.variables
                 .push(column.values.operand(pick.sample(row))?);
         }
-        self.program
-            .evaluate(&self.variables, &mut self.stack)
-            .map_err(Failure::Evaluation)
+        let (variables, stack) = (&self.variables, &mut self.stack);
+        let result = match self.kind {
+            Some(kind) => self.program.evaluate_as(kind, variables, stack),
+            None => self.program.evaluate(variables, stack),
+        };
+        result.map_err(Failure::Evaluation)
     }
 }
 
@@ -386,5 +396,100 @@ impl Results {
                 .collect(),
             Results::Mixed(outcomes) => outcomes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Value;
+
+    fn evaluate(text: &str, columns: &[Column<'_>]) -> Result<Series, SeriesError> {
+        Program::parse(text).unwrap().evaluate_series(columns, None)
+    }
+
+    #[test]
+    fn batches_join_without_a_seam() {
+        for length in [1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH] {
+            let timestamps: Vec<i64> = (0..).take(length).collect();
+            // The second pathpoint misses a sample now and then, so that batches of both kinds alternate.
+            let sparse: Vec<i64> = timestamps
+                .iter()
+                .copied()
+                .filter(|at| *at == 0 || at % 1500 != 7)
+                .collect();
+            let columns = [
+                Column {
+                    timestamps: &timestamps,
+                    values: Values::Ints(&timestamps),
+                },
+                Column {
+                    timestamps: &sparse,
+                    values: Values::Ints(&sparse),
+                },
+            ];
+            let series = evaluate("{a}*10000+{b}", &columns).unwrap();
+            let latest = |at: &i64| {
+                if *at != 0 && at % 1500 == 7 {
+                    at - 1
+                } else {
+                    *at
+                }
+            };
+            let expected = timestamps
+                .iter()
+                .map(|at| at * 10_000 + latest(at))
+                .collect();
+            assert_eq!(series.timestamps, timestamps);
+            assert_eq!(series.results, Results::Ints(expected));
+        }
+    }
+
+    #[test]
+    fn a_failed_read_fails_its_rows_even_where_its_value_is_not_needed() {
+        let readings = [
+            Reading::Failed(Reason::Timeout),
+            Reading::Value(Value::Int(1)),
+        ];
+        let columns = [
+            Column {
+                timestamps: &[1, 2],
+                values: Values::Readings(&readings),
+            },
+            Column {
+                timestamps: &[1],
+                values: Values::Floats(&[0.0]),
+            },
+        ];
+        let series = evaluate("{a} if {b} else 7", &columns).unwrap();
+        let expected = vec![Err(Failure::Read(Reason::Timeout)), Ok(Operand::Int(7))];
+        assert_eq!(series.results, Results::Mixed(expected));
+    }
+
+    #[test]
+    fn columns_have_to_fit() {
+        let column = Column {
+            timestamps: &[2, 1],
+            values: Values::Ints(&[0, 0]),
+        };
+        assert_eq!(
+            evaluate("{a}", &[column]),
+            Err(SeriesError::Unsorted { column: 0 })
+        );
+        let column = Column {
+            timestamps: &[2],
+            values: Values::Ints(&[0, 0]),
+        };
+        let error = SeriesError::Length {
+            column: 0,
+            timestamps: 1,
+            values: 2,
+        };
+        assert_eq!(evaluate("{a}", &[column]), Err(error));
+        let error = SeriesError::ColumnCount {
+            expected: 2,
+            given: 1,
+        };
+        assert_eq!(evaluate("{a}+{b}", &[column]), Err(error));
     }
 }

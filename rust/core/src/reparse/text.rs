@@ -170,17 +170,53 @@ fn float_repr(float: f64) -> String {
             "-inf".into()
         };
     }
-    let scientific = format!("{float:e}");
+    let scientific = shortest(float);
     let Some((digits, exponent)) = scientific.split_once('e') else {
         return scientific;
     };
     match exponent.parse::<i32>() {
-        Ok(-4..16) => format!("{float:?}"),
+        Ok(exponent @ -4..16) => positional(digits, exponent),
         Ok(exponent) => {
             let sign = if exponent < 0 { '-' } else { '+' };
             format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
         }
         Err(_) => scientific,
+    }
+}
+
+/// The shortest digits that read back as the same float, and of those the closest ones. Rust finds
+/// the former; where two are as close, Python takes the even one.
+fn shortest(float: f64) -> String {
+    let short = format!("{float:e}");
+    let places = short
+        .split_once('.')
+        .and_then(|(_, rest)| rest.find('e'))
+        .unwrap_or(0);
+    let closest = format!("{float:.places$e}");
+    if closest.parse() == Ok(float) {
+        closest
+    } else {
+        short
+    }
+}
+
+/// Digits such as `-1.25` times ten to the power of the exponent, without an exponent.
+fn positional(digits: &str, exponent: i32) -> String {
+    let (sign, unsigned) = match digits.strip_prefix('-') {
+        Some(unsigned) => ("-", unsigned),
+        None => ("", digits),
+    };
+    let digits = unsigned.replace('.', "");
+    match usize::try_from(exponent) {
+        Ok(exponent) => {
+            let padded = format!("{digits:0<width$}", width = exponent + 2);
+            let (whole, fraction) = padded.split_at(exponent + 1);
+            format!("{sign}{whole}.{fraction}")
+        }
+        Err(_) => {
+            let zeros = "0".repeat(exponent.unsigned_abs() as usize - 1);
+            format!("{sign}0.{zeros}{digits}")
+        }
     }
 }
 
@@ -292,4 +328,49 @@ pub(super) fn quoted(source: &str) -> String {
     }
     shown.push(quote);
     shown.chars().take(QUOTED).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_read_as_in_python_ties_between_shortest_digits_included() {
+        let expected = [
+            (0.25 + 562_949_953_421_312.0, "562949953421312.2"),
+            (0.75 + 562_949_953_421_312.0, "562949953421312.8"),
+            (0.1, "0.1"),
+            (-0.0, "-0.0"),
+            (100.0, "100.0"),
+            (-1.25, "-1.25"),
+            (0.0001, "0.0001"),
+            (0.000_01, "1e-05"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (-1.5e300, "-1.5e+300"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (f64::NAN, "nan"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (float, text) in expected {
+            assert_eq!(float_repr(float), text);
+        }
+    }
+
+    #[test]
+    fn texts_are_quoted_as_python_quotes_them_up_to_a_length() {
+        assert_eq!(quoted("it's\n"), r#""it's\n""#);
+        assert_eq!(quoted("'\"\\\x01"), r#"'\'"\\\x01'"#);
+        assert_eq!(quoted(&"ż".repeat(500)).chars().count(), 200);
+    }
+
+    #[test]
+    fn text_is_paid_for_before_it_is_made() {
+        let mut budget = Budget::new();
+        assert!(repeat("ab", &Operand::Int(1 << 40), &mut budget).is_err());
+        assert!(repeat("", &Operand::Int(1 << 40), &mut budget).is_ok());
+        assert!(repeat("a", &Operand::Int(40_000), &mut budget).is_ok());
+        assert!(repeat("a", &Operand::Int(40_000), &mut budget).is_err());
+    }
 }
