@@ -510,10 +510,8 @@ pub fn decode_sections<'py>(
         .map_err(decoding_error)?;
     let mut sections = Vec::with_capacity(decoded.sections.len());
     for section in decoded.sections {
-        let orders = PyList::empty(py);
-        for order in section.orders {
-            orders.append(to_python(py, order)?)?;
-        }
+        let orders = section.orders.into_iter().map(|order| to_python(py, order));
+        let orders = PyList::new(py, orders.collect::<PyResult<Vec<_>>>()?)?;
         let disposition = match section.disposition {
             Disposition::Joinable => 0,
             Disposition::CannotJoin => 1,

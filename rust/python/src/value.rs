@@ -74,18 +74,22 @@ pub fn reading_to_python<'py>(
     }
 }
 
-/// The farthest timestamp from the epoch, in milliseconds: over a hundred thousand years.
-const FARTHEST: f64 = 4.0e15;
+/// The farthest timestamp from the epoch, in milliseconds: over a hundred thousand years, and
+/// exact as a float.
+const FARTHEST: i64 = 4_000_000_000_000_000;
 
 /// A timestamp in milliseconds since the epoch, given as an int or a float.
 pub fn timestamp(object: &Bound<'_, PyAny>) -> PyResult<i64> {
-    let float: f64 = object.extract()?;
-    if float.is_nan() || float.abs() > FARTHEST {
-        return Err(PyValueError::new_err(format!(
-            "{float} is no time in milliseconds"
-        )));
-    }
-    // In range and exact, as was just checked.
-    #[allow(clippy::cast_possible_truncation)]
-    Ok(float.floor() as i64)
+    let milliseconds = match object.cast_exact::<PyInt>() {
+        Ok(int) => int.extract().ok(),
+        Err(_) => whole(object.extract::<f64>()?),
+    };
+    milliseconds
+        .filter(|milliseconds: &i64| milliseconds.unsigned_abs() <= FARTHEST.unsigned_abs())
+        .ok_or_else(|| PyValueError::new_err(format!("{object} is no time in milliseconds")))
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // exact within the bounds
+fn whole(float: f64) -> Option<i64> {
+    (float.abs() <= FARTHEST as f64).then(|| float.floor() as i64)
 }
