@@ -704,6 +704,15 @@ class TestSectionAsFuture:
         for name, value in vars(Future()).items():
             assert type(getattr(section, name)) is type(value)
 
+    def test_a_future_of_an_unknown_make_is_made_by_its_constructor(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(orders, "_FUTURE_IS_KNOWN", False)
+        section = Section([wait()])
+        assert vars(section).keys() >= vars(Future()).keys()
+        section.mark_as_done()
+        assert section.result(0) is None
+
 
 class TestMerging:
     def test_a_merged_section_gives_its_orders_and_completes_with_the_other(self) -> None:
