@@ -134,9 +134,9 @@ def body() -> float:
     figures = []
     for _ in range(3):
         database = filled_database()
-        started = time.perf_counter()
+        started = time.process_time()
         built = database.buffer.next_upload(1 << 30)
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         figures.append(built[2] / seconds)
     content = {entry["path"]: entry["values"] for entry in minijson.loads(built[0])}
     check(len(content) == workload.BODY[0], "pathpoints in the body")

@@ -48,12 +48,14 @@ def check(condition: bool, what: str) -> None:
 
 
 def rate(count: int, work: Callable[[], object], repetitions: int = 5) -> float:
-    """How often per second: the median of several runs after a first one that does not count."""
+    """How often per second of CPU time, all threads together, so that what else the machine does
+    counts less: the median of several runs after a first one that does not count.
+    """
     rates = []
     for _ in range(repetitions + 1):
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        rates.append(count / (time.perf_counter() - started))
+        rates.append(count / (time.process_time() - started))
     return statistics.median(rates[1:])
 
 
