@@ -30,6 +30,7 @@ FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= reparse minijson orders
 fuzz:
 	for target in $(FUZZ_TARGETS); do \
+		mkdir -p rust/fuzz/found/$$target rust/fuzz/corpus/$$target; \
 		(cd rust && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir fuzz $$target fuzz/found/$$target fuzz/corpus/$$target \
 			-- -max_len=4096 -max_total_time=$(FUZZ_SECONDS)) || exit 1; \
 	done
