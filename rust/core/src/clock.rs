@@ -3,10 +3,10 @@
 //! Intervals are measured on the monotonic clock, as nanoseconds since the process first asked.
 //! Wall time is only for stamping samples. Asking the system for both on every read costs more than
 //! storing the value, so the difference between the two is measured again only every [`REFRESH`]: a
-//! step of the wall clock is noticed at most that late.
+//! step of the wall clock is noticed at most that late, and counted.
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a measured difference between the two clocks is used.
@@ -19,6 +19,10 @@ const MEASURED_WITHIN: Duration = Duration::from_micros(200);
 /// How often a measurement that took longer is repeated.
 const MOST_MEASUREMENTS: u32 = 10;
 
+/// From how many microseconds on the wall clock was set rather than slewed: time synchronisation
+/// slews what is less than 128 ms off, or than a second.
+const STEP: u64 = 1_000_000;
+
 static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::new);
 
 struct Clock {
@@ -27,6 +31,7 @@ struct Clock {
     difference: AtomicI64,
     /// Monotonic nanoseconds of the last measurement.
     measured: AtomicU64,
+    steps: AtomicU32,
 }
 
 /// One moment on both clocks.
@@ -36,6 +41,8 @@ pub struct Moment {
     pub monotonic: u64,
     /// Milliseconds since the epoch.
     pub wall: i64,
+    /// How often the wall clock had been set since the process first asked.
+    pub steps: u32,
 }
 
 impl Clock {
@@ -44,14 +51,19 @@ impl Clock {
             origin: Instant::now(),
             difference: AtomicI64::new(0),
             measured: AtomicU64::new(0),
+            steps: AtomicU32::new(0),
         };
         clock.measure();
+        clock.steps.store(0, Ordering::Relaxed);
         clock
     }
 
     fn measure(&self) {
         let (difference, measured) = difference(|| nanos(self.origin.elapsed()), system);
-        self.difference.store(difference, Ordering::Relaxed);
+        let before = self.difference.swap(difference, Ordering::Relaxed);
+        if difference.abs_diff(before) >= STEP {
+            self.steps.fetch_add(1, Ordering::Release);
+        }
         self.measured.store(measured, Ordering::Relaxed);
     }
 }
@@ -93,11 +105,28 @@ pub fn now() -> Moment {
     if monotonic.saturating_sub(CLOCK.measured.load(Ordering::Relaxed)) >= nanos(REFRESH) {
         CLOCK.measure();
     }
+    let steps = CLOCK.steps.load(Ordering::Acquire);
     let micros = micros(monotonic).saturating_add(CLOCK.difference.load(Ordering::Relaxed));
     Moment {
         monotonic,
         wall: micros.div_euclid(1_000),
+        steps,
     }
+}
+
+/// By how many milliseconds the wall clock is ahead of the time since the machine booted.
+#[must_use]
+pub fn ahead_of_boot() -> i64 {
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let since_boot = since_boot.tv_sec * 1_000 + since_boot.tv_nsec / 1_000_000;
+    system() / 1_000 - since_boot
+}
+
+/// What tells this boot of the machine from others; `None` where the kernel does not say.
+#[must_use]
+pub fn boot_id() -> Option<u32> {
+    let id = std::fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(crc32fast::hash(&id))
 }
 
 /// A duration in nanoseconds; centuries are cut off.

@@ -250,6 +250,7 @@ mod tests {
 
         fn record(&self, name: &str, ms: u64) {
             let moment = Moment {
+                steps: crate::clock::now().steps,
                 monotonic: at(ms),
                 wall: i64::try_from(ms).unwrap(),
             };

@@ -1,42 +1,145 @@
 //! The buffer: samples from their recording until the server has acknowledged them, and then as an
 //! archive.
 //!
-//! This one lives in memory. Its invariants:
+//! # How a sample goes
 //!
+//! New samples gather in the *heads* of their series ([`series`]). They are *sealed* into *frames*
+//! of compressed columns ([`seal`], [`block`], [`frame`]), which are numbered in the order of
+//! recording and make up the *log* ([`log`]). A *commit* ([`commit`]) appends frames to *segments*
+//! ([`segment`]) and makes them durable: on a thread of the buffer's own every `durability`, or
+//! before each call returns if that is zero. *Uploads* ([`upload`]) are built from frames; the
+//! *cursor* ([`cursor`]) remembers what the server has. *Retention* ([`retention`]) forgets what is
+//! old or too much. A buffer in memory does the same, with files that are in memory.
+//!
+//! # Files
+//!
+//! All of them are in one folder and consist of frames, little-endian and with check sums:
+//! `trend-N.segment` and `permanent-N.segment`, where N is the number of the first frame; `cursor`;
+//! `*.damaged`, bytes of segments that are no frames, set aside; and `lock`, which the one writer
+//! holds.
+//!
+//! # Invariants
+//!
+//! - It always starts. What cannot be read is set aside and reported; a torn end is cut off.
 //! - A sample is acknowledged only by the token of the upload that carried it; whatever ends
-//!   otherwise is sent again.
+//!   otherwise is sent again. An acknowledgement is durable before what it covers is forgotten, and
+//!   what it covers is not sent again.
 //! - At most one upload is out at a time. One that failed for lack of a link is sent again byte for
-//!   byte.
-//! - An upload that the server refused is not sent again as it was: the next ones are half as large
-//!   and start with other pathpoints, so that what the server objects to ends up alone and holds up
-//!   nothing but its own pathpoint.
-//! - Within a pathpoint samples leave in the order of their recording.
-//! - At most `capacity` samples are kept. Beyond it the oldest acknowledged ones go first; an
-//!   unacknowledged one goes only when there are no others, and is counted.
+//!   byte. Within a pathpoint samples leave in the order of their recording.
+//! - What is not acknowledged is forgotten last, and only for a cap: the oldest first, and what is
+//!   to be kept for good after all else. It is counted.
+//! - While the disk is full or broken, frames stay in memory, up to a cap, and are written when it
+//!   works again. After a failed write nothing is appended to that file any more, since nobody knows
+//!   what is in it.
+//! - Memory is bounded by the options, whatever is on disk.
+//! - Stamps that the clock gave before it was first set in a boot of the machine are recorded with
+//!   that boot and the clock's offset from it. Once the clock steps they are read as moved by the
+//!   step. Order within a series is that of recording: frame number, then recorded stamp.
 //!
-//! Locks are taken in the order: series, then queue. No lock is held while waiting.
+//! Locks are taken in the order: upload, writer, log, clock, dirty, series data. No lock but the
+//! first two is held while the disk works.
 
+mod archive;
+mod block;
+mod commit;
+mod cursor;
+mod frame;
+mod ints;
+mod log;
+mod recovery;
+mod retention;
+mod seal;
+mod segment;
 mod series;
+mod storage;
 mod upload;
+mod wire;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-pub use series::{NotNewer, Series};
-pub use upload::{Refusal, Upload};
+pub use archive::Archive;
+pub use recovery::BufferReport;
+pub use series::{Level, NotNewer, Series};
+pub use storage::{Disk, Memory, Storage};
+pub use upload::{Policy, Refusal, Upload};
 
+use crate::clock::{self, Moment};
 use crate::pathpoint::Kind;
+use frame::Boot;
+use log::Log;
 
 /// How many samples a buffer in memory keeps unless told otherwise: two weeks of 50 pathpoints a
-/// minute, 32 MiB.
+/// minute.
 pub const DEFAULT_CAPACITY: u64 = 1_000_000;
 
-/// The figures of a buffer; samples are counted since its start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How many samples heads hold together before they are sealed.
+const MOST_UNSEALED: usize = 1 << 16;
+
+/// What a buffer is told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much of the time may be lost by a power cut; with zero, each call commits.
+    pub durability: Duration,
+    /// About how long a segment becomes.
+    pub segment_bytes: u64,
+    /// How long all segments may be together.
+    pub max_bytes: u64,
+    /// How many samples are kept at most.
+    pub max_samples: u64,
+    /// How many bytes of the disk are left to others.
+    pub reserve_bytes: u64,
+    /// How long samples of level TREND are kept once the server has them.
+    pub trend_for: Duration,
+    /// How many bytes of frames wait in memory while the disk does not work.
+    pub memory_bytes: usize,
+    /// Which samples are uploaded first.
+    pub policy: Policy,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            durability: Duration::from_secs(1),
+            segment_bytes: 1 << 20,
+            max_bytes: 1 << 30,
+            max_samples: u64::MAX,
+            reserve_bytes: 64 << 20,
+            trend_for: Duration::from_secs(14 * 24 * 3600),
+            memory_bytes: 32 << 20,
+            policy: Policy::FreshFirst,
+        }
+    }
+}
+
+impl Options {
+    /// For a buffer in memory that keeps this many samples.
+    #[must_use]
+    pub fn in_memory(max_samples: u64) -> Self {
+        Options {
+            segment_bytes: 256 << 10,
+            max_bytes: u64::MAX,
+            max_samples,
+            ..Options::default()
+        }
+    }
+
+    /// How many samples a frame has at most, so that a cap of few samples can be kept.
+    fn frame_samples(&self) -> usize {
+        let eighth = usize::try_from(self.max_samples / 8).unwrap_or(usize::MAX);
+        eighth.clamp(1, MOST_UNSEALED)
+    }
+}
+
+/// The figures of a buffer; samples are counted since its start unless said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Pathpoints known.
     pub pathpoints: u64,
@@ -44,83 +147,267 @@ pub struct Statistics {
     pub recorded: u64,
     /// Samples acknowledged by the server.
     pub acknowledged: u64,
-    /// Samples that wait for their upload, those on the way included.
+    /// Samples that wait for their upload, from before the start too, those on the way included.
     pub pending: u64,
     /// Samples kept, acknowledged ones included.
     pub kept: u64,
-    /// Unacknowledged samples that the cap has cost.
+    /// Unacknowledged samples that a cap or damage has cost.
     pub dropped: u64,
+    /// Samples refused since their timestamp was not above the latest one.
+    pub refused: u64,
+    /// Samples that are not durable yet.
+    pub volatile: u64,
+    /// Segments on disk.
+    pub segments: u64,
+    /// Their length in bytes.
+    pub bytes: u64,
+    /// Bytes of frames in memory that are not durable.
+    pub volatile_bytes: u64,
+    /// Bytes written to disk.
+    pub written_bytes: u64,
+    /// Bytes of segments that are no frames.
+    pub damaged_bytes: u64,
+    /// Why nothing can be written, while that is so.
+    pub trouble: Option<String>,
+}
+
+/// Something that people should be told about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing can be written.
+    Failed(String),
+    /// Writing works again.
+    Recovered,
+    /// A cap has cost unacknowledged samples, for the first time since none were lost.
+    Dropping,
+    /// Bytes of a segment are no frames: the segment, and how many.
+    Damaged(String, u64),
+    /// The clock was set for the first time since boot: by how many milliseconds stamps move.
+    ClockSet(i64),
 }
 
 /// See the module's comment.
 pub struct Buffer {
     shared: Arc<Shared>,
-    series: RwLock<HashMap<Arc<str>, Arc<Series>>>,
-    upload: Mutex<upload::State>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    report: BufferReport,
 }
 
-/// What the buffer and its series have in common.
+/// What the buffer, its series and its thread have in common.
 pub(crate) struct Shared {
-    capacity: u64,
-    recorded: AtomicU64,
-    acknowledged: AtomicU64,
-    kept: AtomicU64,
-    dropped: AtomicU64,
-    queue: Mutex<UploadQueue>,
+    options: Options,
+    keeps_samples: bool,
+    storage: Box<dyn Storage>,
+    names: Names,
+    dirty: Mutex<Vec<Arc<Series>>>,
+    /// Samples in heads.
+    unsealed: AtomicU64,
+    refused: AtomicU64,
+    log: Mutex<Log>,
+    writer: Mutex<commit::Writer>,
+    upload: Mutex<upload::State>,
+    clock: Mutex<ClockState>,
+    clock_steps: AtomicU32,
+    events: Mutex<Vec<Event>>,
+    /// Why nothing can be written, while that is so.
+    trouble: Mutex<Option<String>>,
+    damage: Mutex<HashMap<(String, usize), u64>>,
+    waiter: Waiter,
+    thread: Waiter,
+    closed: AtomicBool,
+    written_bytes: AtomicU64,
+}
+
+/// The series by name and by id.
+#[derive(Default)]
+pub(crate) struct Names {
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_name: HashMap<Arc<str>, Arc<Series>>,
+    by_id: HashMap<u64, Arc<Series>>,
+    next_id: u64,
+}
+
+impl Names {
+    fn by_name(&self, name: &str) -> Option<Arc<Series>> {
+        self.known.read().by_name.get(name).cloned()
+    }
+
+    fn by_id(&self, id: u64) -> Option<Arc<Series>> {
+        self.known.read().by_id.get(&id).cloned()
+    }
+
+    /// All series, in the order of their ids.
+    fn all(&self) -> Vec<Arc<Series>> {
+        let mut all: Vec<_> = self.known.read().by_id.values().cloned().collect();
+        all.sort_unstable_by_key(|series| series.id);
+        all
+    }
+
+    fn len(&self) -> usize {
+        self.known.read().by_id.len()
+    }
+
+    /// The series with this name; a new one gets this id if nobody else has it.
+    fn get_or_make(
+        &self,
+        name: &str,
+        wanted_id: Option<u64>,
+        make: impl FnOnce(Arc<str>, u64) -> Series,
+    ) -> Arc<Series> {
+        let mut known = self.known.write();
+        if let Some(series) = known.by_name.get(name) {
+            return Arc::clone(series);
+        }
+        let free = wanted_id.filter(|id| !known.by_id.contains_key(id));
+        let id = free.unwrap_or(known.next_id);
+        known.next_id = known.next_id.max(id.saturating_add(1));
+        let name: Arc<str> = name.into();
+        let series = Arc::new(make(Arc::clone(&name), id));
+        known.by_name.insert(name, Arc::clone(&series));
+        known.by_id.insert(id, Arc::clone(&series));
+        series
+    }
+}
+
+/// Lets one thread wait for what others do.
+#[derive(Default)]
+struct Waiter {
+    woken: Mutex<Woken>,
     changed: Condvar,
 }
 
-/// The series that have something to upload, each once.
 #[derive(Default)]
-struct UploadQueue {
-    waiting: VecDeque<Arc<Series>>,
-    /// A sample came for which this buffer has no room of its own.
-    stored_elsewhere: bool,
-    woken: bool,
+struct Woken {
+    by_hand: bool,
+    by_data: bool,
 }
 
-impl UploadQueue {
-    fn has_data(&self) -> bool {
-        self.stored_elsewhere || !self.waiting.is_empty()
+impl Waiter {
+    fn wake(&self, change: impl FnOnce(&mut Woken)) {
+        change(&mut self.woken.lock());
+        self.changed.notify_all();
+    }
+}
+
+/// What is known about the wall clock.
+struct ClockState {
+    boot: Option<Boot>,
+    /// It was set since the machine booted, or nobody can tell.
+    set: bool,
+}
+
+impl ClockState {
+    /// What frames note about the clock.
+    fn recorded(&self) -> Option<Boot> {
+        if self.set { None } else { self.boot }
     }
 }
 
 impl Buffer {
-    /// A buffer that keeps at most `capacity` samples. With 0 it keeps the latest value of each
-    /// pathpoint and nothing to upload, for devices whose samples are stored by someone else.
+    /// A buffer in memory that keeps at most `capacity` samples. With 0 it keeps the latest value
+    /// of each pathpoint and nothing to upload, for devices whose samples are stored by someone
+    /// else.
     #[must_use]
     pub fn new(capacity: u64) -> Self {
+        let shared = Shared::new(
+            Options::in_memory(capacity.max(1)),
+            Box::new(Memory::default()),
+            capacity > 0,
+        );
         Buffer {
-            shared: Arc::new(Shared {
-                capacity,
-                recorded: AtomicU64::new(0),
-                acknowledged: AtomicU64::new(0),
-                kept: AtomicU64::new(0),
-                dropped: AtomicU64::new(0),
-                queue: Mutex::default(),
-                changed: Condvar::new(),
-            }),
-            series: RwLock::default(),
-            upload: Mutex::default(),
+            shared,
+            thread: Mutex::default(),
+            report: BufferReport::default(),
         }
+    }
+
+    /// Opens the buffer in a folder, or makes one.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if another process has it open. Nothing else: see the
+    /// module's invariants.
+    pub fn open(folder: &Path, options: Options) -> io::Result<Self> {
+        let buffer = Buffer::on(Box::new(Disk::new(folder)), options)?;
+        if !buffer.shared.options.durability.is_zero() {
+            let shared = Arc::clone(&buffer.shared);
+            let thread = std::thread::Builder::new().name("SampleWriter".into());
+            *buffer.thread.lock() = Some(thread.spawn(move || shared.commit_now_and_then())?);
+        }
+        Ok(buffer)
+    }
+
+    /// Looks at the buffer in a folder that somebody else may be writing to; changes nothing.
+    ///
+    /// # Errors
+    /// Those of reading the folder.
+    pub fn look_at(folder: &Path) -> io::Result<Self> {
+        Buffer::on(Box::new(Disk::read_only(folder)), Options::default())
+    }
+
+    /// The same on any storage, without a thread that commits.
+    pub(crate) fn on(storage: Box<dyn Storage>, options: Options) -> io::Result<Self> {
+        let shared = Shared::new(options, storage, true);
+        let report = shared.recover()?;
+        Ok(Buffer {
+            shared,
+            thread: Mutex::default(),
+            report,
+        })
+    }
+
+    /// What was found at the start.
+    #[must_use]
+    pub fn report(&self) -> &BufferReport {
+        &self.report
     }
 
     /// The series of a pathpoint, made on first use.
     pub fn series(&self, name: &str, kind: Kind) -> Arc<Series> {
-        if let Some(series) = self.find(name) {
-            return series;
-        }
-        let name: Arc<str> = name.into();
-        let mut all = self.series.write();
-        let series = all
-            .entry(Arc::clone(&name))
-            .or_insert_with(|| Arc::new(Series::new(name, kind, Arc::clone(&self.shared))));
-        Arc::clone(series)
+        self.shared.series(name, kind)
     }
 
     /// The series of a pathpoint, if there is one.
     pub fn find(&self, name: &str) -> Option<Arc<Series>> {
-        self.series.read().get(name).cloned()
+        self.shared.names.by_name(name)
+    }
+
+    /// Names of all pathpoints known.
+    #[must_use]
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let all = self.shared.names.all();
+        all.iter().map(|series| Arc::clone(series.name())).collect()
+    }
+
+    /// Returns once everything that was recorded before is durable.
+    ///
+    /// # Errors
+    /// Why it is not. It stays in memory, and is tried again later.
+    pub fn flush(&self) -> io::Result<()> {
+        self.shared.commit(clock::now().wall)
+    }
+
+    /// Whether each call that records is to be followed by [`Buffer::flush`].
+    #[must_use]
+    pub fn commits_each_call(&self) -> bool {
+        self.shared.options.durability.is_zero() && !self.shared.storage.is_memory()
+    }
+
+    /// Makes durable what is not, and ends the thread. What is recorded later stays in memory
+    /// until a [`Buffer::flush`].
+    ///
+    /// # Errors
+    /// Those of [`Buffer::flush`].
+    pub fn close(&self) -> io::Result<()> {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.thread.wake(|woken| woken.by_hand = true);
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+        self.flush()
     }
 
     /// Waits until someone calls [`Buffer::wake`] or, with `for_data`, until there is something to
@@ -128,153 +415,209 @@ impl Buffer {
     /// capacity says so after each new sample, since whoever stores them uploads them.
     pub fn wait(&self, timeout: Duration, for_data: bool) -> bool {
         let deadline = Instant::now().checked_add(timeout);
-        let mut queue = self.shared.queue.lock();
-        while !(queue.woken || for_data && queue.has_data()) {
+        let waiter = &self.shared.waiter;
+        let mut woken = waiter.woken.lock();
+        loop {
+            let data = woken.by_data || self.shared.has_data();
+            let timed_out = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if woken.by_hand || for_data && data || timed_out {
+                woken.by_hand = false;
+                woken.by_data &= !for_data;
+                return data;
+            }
             match deadline {
-                None => self.shared.changed.wait(&mut queue),
+                None => waiter.changed.wait(&mut woken),
                 Some(deadline) => {
-                    if self
-                        .shared
-                        .changed
-                        .wait_until(&mut queue, deadline)
-                        .timed_out()
-                    {
-                        break;
-                    }
+                    waiter.changed.wait_until(&mut woken, deadline);
                 }
             }
         }
-        queue.woken = false;
-        let data = queue.has_data();
-        queue.stored_elsewhere &= !for_data;
-        data
     }
 
     /// Ends the present wait, or else the next one.
     pub fn wake(&self) {
-        self.shared.queue.lock().woken = true;
-        self.shared.changed.notify_all();
+        self.shared.waiter.wake(|woken| woken.by_hand = true);
+    }
+
+    /// What happened that people should be told about, since the last call.
+    #[must_use]
+    pub fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut self.shared.events.lock())
     }
 
     /// The figures of this buffer.
+    #[must_use]
     pub fn statistics(&self) -> Statistics {
-        let recorded = self.shared.recorded.load(Ordering::Relaxed);
-        let acknowledged = self.shared.acknowledged.load(Ordering::Relaxed);
-        let all: Vec<_> = self.series.read().values().cloned().collect();
+        let shared = &self.shared;
+        let trouble = shared.trouble.lock().clone();
+        let log = shared.log.lock();
+        let unsealed = shared.unsealed.load(Ordering::Relaxed);
+        let volatile = log.volatile();
+        let volatile = volatile.iter().map(|frame| frame.head.samples).sum::<u64>();
         Statistics {
-            pathpoints: all.len() as u64,
-            recorded,
-            acknowledged,
-            pending: all
-                .iter()
-                .map(|series| series.data.lock().pending_count())
-                .sum(),
-            kept: self.shared.kept.load(Ordering::Relaxed),
-            dropped: self.shared.dropped.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Brings the buffer back under its capacity, if it is above. Cheap when it is not; to be
-    /// called now and then by whoever uploads.
-    pub fn make_room(&self) {
-        let kept = self.shared.kept.load(Ordering::Relaxed);
-        if kept <= self.shared.capacity {
-            return;
-        }
-        // An eighth of slack, so that a full buffer is swept once in many samples and not at each.
-        let excess = kept - (self.shared.capacity - self.shared.capacity / 8);
-        let all: Vec<_> = self.series.read().values().cloned().collect();
-        let freed = self.forget_oldest(&all, excess, true);
-        if freed < excess {
-            self.forget_oldest(&all, excess - freed, false);
-        }
-    }
-
-    /// Forgets about `excess` of the oldest samples over all series; returns how many.
-    fn forget_oldest(&self, all: &[Arc<Series>], excess: u64, only_acknowledged: bool) -> u64 {
-        let cutoff = cutoff(all, excess, only_acknowledged);
-        let mut freed = 0;
-        for series in all {
-            let mut data = series.data.lock();
-            let (older, acknowledged) = data.older_than(cutoff);
-            let count = if only_acknowledged {
-                acknowledged
+            pathpoints: shared.names.len() as u64,
+            recorded: if shared.keeps_samples {
+                log.recorded + unsealed
             } else {
-                older
-            };
-            data.forget(count);
-            freed += count as u64;
-            self.shared
-                .dropped
-                .fetch_add((count - acknowledged.min(count)) as u64, Ordering::Relaxed);
+                let all = shared.names.all();
+                all.iter().map(|series| series.counts().0).sum()
+            },
+            acknowledged: log.acknowledged,
+            pending: log.pending + unsealed,
+            kept: log.kept() + unsealed,
+            dropped: log.dropped,
+            refused: shared.refused.load(Ordering::Relaxed),
+            volatile: volatile + unsealed,
+            segments: log.segments.len() as u64,
+            bytes: log.bytes(),
+            volatile_bytes: log.volatile_bytes as u64,
+            written_bytes: shared.written_bytes.load(Ordering::Relaxed),
+            damaged_bytes: shared.damage.lock().values().sum(),
+            trouble,
         }
-        self.shared.kept.fetch_sub(freed, Ordering::Relaxed);
-        freed
     }
 }
 
-/// The timestamp before which about `excess` samples lie, found by halving the span that the series
-/// cover.
-fn cutoff(all: &[Arc<Series>], excess: u64, only_acknowledged: bool) -> i64 {
-    let before = |timestamp: i64| -> u64 {
-        let count = |series: &Arc<Series>| {
-            let (older, acknowledged) = series.data.lock().older_than(timestamp);
-            if only_acknowledged {
-                acknowledged
-            } else {
-                older
-            }
-        };
-        all.iter().map(|series| count(series) as u64).sum()
-    };
-    let oldest = all
-        .iter()
-        .filter_map(|series| series.data.lock().oldest())
-        .min();
-    let newest = all
-        .iter()
-        .filter_map(|series| series.latest())
-        .map(|latest| latest.timestamp)
-        .max();
-    let (mut low, mut high) = (oldest.unwrap_or(0), newest.unwrap_or(0).saturating_add(1));
-    while low < high {
-        let middle = low.midpoint(high);
-        if before(middle) >= excess {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // Who did not close it has the loss window to answer for; errors have nowhere to go.
+        let _ = self.close();
     }
-    high
 }
 
 impl Shared {
-    fn keeps_samples(&self) -> bool {
-        self.capacity > 0
+    fn new(options: Options, storage: Box<dyn Storage>, keeps_samples: bool) -> Arc<Self> {
+        let boot = clock::boot_id().map(|id| Boot {
+            id,
+            offset: clock::ahead_of_boot(),
+        });
+        Arc::new(Shared {
+            options,
+            keeps_samples,
+            storage,
+            names: Names::default(),
+            dirty: Mutex::default(),
+            unsealed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            log: Mutex::new(Log::starting_at(1)),
+            writer: Mutex::default(),
+            upload: Mutex::default(),
+            clock: Mutex::new(ClockState {
+                set: boot.is_none(),
+                boot,
+            }),
+            clock_steps: AtomicU32::new(clock::now().steps),
+            events: Mutex::default(),
+            trouble: Mutex::default(),
+            damage: Mutex::default(),
+            waiter: Waiter::default(),
+            thread: Waiter::default(),
+            closed: AtomicBool::new(false),
+            written_bytes: AtomicU64::new(0),
+        })
     }
 
-    fn count_recorded(&self) {
-        self.recorded.fetch_add(1, Ordering::Relaxed);
-        if self.keeps_samples() {
-            self.kept.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.announce(|queue| queue.stored_elsewhere = true);
+    fn series(self: &Arc<Self>, name: &str, kind: Kind) -> Arc<Series> {
+        if let Some(series) = self.names.by_name(name) {
+            return series;
+        }
+        let make = |name, id| Series::new(name, kind, id, Arc::clone(self));
+        self.names.get_or_make(name, None, make)
+    }
+
+    /// The series that has this name, and if it can this id, in a file; `None` if the name declares
+    /// no type.
+    fn recovered_series(self: &Arc<Self>, name: &str, id: u64) -> Option<Arc<Series>> {
+        let kind = Kind::of_name(name)?;
+        let make = |name, id| Series::new(name, kind, id, Arc::clone(self));
+        Some(self.names.get_or_make(name, Some(id), make))
+    }
+
+    fn has_data(&self) -> bool {
+        self.keeps_samples
+            && (self.unsealed.load(Ordering::Relaxed) > 0 || self.log.lock().pending > 0)
+    }
+
+    /// Takes account of samples that were added to a head.
+    fn note_unsealed(&self, count: u64) {
+        if !self.keeps_samples {
+            self.waiter.wake(|woken| woken.by_data = true);
+            return;
+        }
+        let before = self.unsealed.fetch_add(count, Ordering::Relaxed);
+        if before == 0 {
+            self.waiter.wake(|_| {});
+            self.thread.wake(|woken| woken.by_data = true);
+        }
+        if before + count >= self.options.frame_samples() as u64 {
+            self.seal();
+            if self.storage.is_memory() {
+                // Memory does not fail.
+                let _ = self.commit(clock::now().wall);
+            } else {
+                self.thread.wake(|woken| woken.by_hand = true);
+            }
         }
     }
 
-    fn enqueue(&self, series: Arc<Series>) {
-        self.announce(|queue| queue.waiting.push_back(series));
+    fn tell(&self, event: Event) {
+        /// Nobody may listen.
+        const MOST: usize = 100;
+        let mut events = self.events.lock();
+        if events.len() < MOST && !events.contains(&event) {
+            events.push(event);
+        }
     }
 
-    /// Changes the upload queue, and wakes who waits for data if there was none before.
-    fn announce(&self, change: impl FnOnce(&mut UploadQueue)) {
-        let mut queue = self.queue.lock();
-        let first = !queue.has_data();
-        change(&mut queue);
-        drop(queue);
-        if first {
-            self.changed.notify_all();
+    /// Notices that the wall clock was set. Returns the moment at which to stamp.
+    fn look_at_clock(&self, moment: Moment) -> Moment {
+        let seen = self.clock_steps.load(Ordering::Acquire);
+        if seen == moment.steps {
+            return moment;
         }
+        let now = clock::now();
+        let mut log = self.log.lock();
+        if self.clock_steps.load(Ordering::Acquire) != now.steps {
+            self.note_step(&mut log, clock::ahead_of_boot());
+            self.clock_steps.store(now.steps, Ordering::Release);
+        }
+        now
+    }
+
+    /// What a frame notes about the clock. Slewing moves the offset over time, so it is measured
+    /// anew; after a step it is that from before.
+    fn clock_now(&self) -> Option<Boot> {
+        let mut clock = self.clock.lock();
+        if clock.set {
+            return None;
+        }
+        let stepped = self.clock_steps.load(Ordering::Acquire) != clock::now().steps;
+        if let Some(boot) = &mut clock.boot
+            && !stepped
+        {
+            boot.offset = clock::ahead_of_boot();
+        }
+        clock.recorded()
+    }
+
+    /// The wall clock was set, to be this far ahead of the time since boot. The first time in a
+    /// boot, the stamps that it gave before move along.
+    fn note_step(&self, log: &mut Log, offset: i64) {
+        self.seal_into(log);
+        let boot = {
+            let mut clock = self.clock.lock();
+            let before = clock.recorded();
+            clock.set = true;
+            before
+        };
+        let Some(boot) = boot else { return };
+        log.boots.insert(boot.id, offset);
+        log.changes.other = true;
+        let shift = offset.saturating_sub(boot.offset);
+        for series in self.names.all() {
+            series.data.lock().shift(shift);
+        }
+        self.tell(Event::ClockSet(shift));
     }
 }
 

@@ -1,18 +1,52 @@
-//! Upload bodies: what waits is turned into one MiniJSON document, and the answer into cursors.
+//! Upload bodies: what waits is turned into one MiniJSON document, and the answer into a cursor.
 //!
 //! The body is `[{"path": …, "values": [[ms, value], [false, ms, reason], …]}, …]`, as `POST
 //! /v1/device/pathpoints` takes it. See the invariants in the parent module.
+//!
+//! # What goes first
+//!
+//! The log is uploaded from its old end on. With [`Policy::FreshFirst`] half of each body goes first
+//! to the tail of the log, for those series that lack nothing before it: while a backlog is on its
+//! way, pathpoints without one stay current. A series that has a backlog never jumps it.
+//!
+//! # What the server rejects
+//!
+//! After a rejection the next uploads carry half as many series, until one is alone. That one is
+//! *suspect*: it goes in uploads of its own from then on, in turn with those of the others, and half
+//! as many samples after each rejection. Once the server rejects one sample alone, the caller sets
+//! it aside. A series of which [`STRIKES`] samples were set aside in a row is poison as a whole: a
+//! whole upload of it is to be set aside if it is rejected.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use super::{Buffer, Series};
+use super::block::{Block, Columns};
+use super::log::{Cache, Piece, Walk};
+use super::series::{Position, Series};
+use super::wire::Corrupt;
+use super::{Buffer, Shared};
 use crate::minijson::{EncodingError, Writer};
 use crate::value::{Reading, Sample, Value};
 
 /// The bytes that a body's own header and the header of each pathpoint can take at most, names
 /// aside.
 const HEADERS: usize = 32;
+
+/// How many samples in a row have to be set aside until a series counts as poison.
+const STRIKES: u32 = 8;
+
+/// With how many samples an upload of a suspect series may be set aside, and above how many that
+/// the server takes it is no suspect any more.
+const SUSPECT_SAMPLES: u64 = 1_000;
+
+/// Which samples are uploaded first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Those of series without a backlog, in turn with the oldest.
+    FreshFirst,
+    /// The oldest.
+    OldestFirst,
+}
 
 /// Why an upload was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,26 +67,46 @@ pub struct Upload {
     pub token: u64,
     /// How many samples it carries.
     pub samples: u64,
+    /// Whether it is to be set aside if the server rejects it: there is nothing smaller to try.
+    pub is_last_try: bool,
 }
 
 #[derive(Default)]
 pub(super) struct State {
     out: Option<Out>,
     last_token: u64,
-    /// The most samples for the next upload, after the server has rejected some.
-    most_samples: Option<u64>,
+    /// The most series for the next upload, after the server has rejected some.
+    most_series: Option<usize>,
+    suspects: VecDeque<Suspect>,
+    /// Whose turn it is.
+    suspects_next: bool,
+    cache: Cache,
+}
+
+/// A series of which the server has rejected an upload that carried nothing else.
+struct Suspect {
+    series: Arc<Series>,
+    most_samples: u64,
+    /// How many samples were set aside in a row.
+    strikes: u32,
 }
 
 struct Out {
     upload: Upload,
     parts: Vec<Part>,
+    /// All frames below this one are done with once it is acknowledged.
+    low: u64,
+    /// It carries the first of the suspects alone.
+    is_suspect: bool,
 }
 
-/// One pathpoint's share of an upload.
+/// One series' share of an upload.
 struct Part {
     series: Arc<Series>,
-    /// The number of the first sample that is not in it.
-    up_to: u64,
+    /// Its last sample.
+    up_to: Position,
+    values: Vec<u8>,
+    samples: u64,
 }
 
 impl Buffer {
@@ -62,172 +116,433 @@ impl Buffer {
     /// # Errors
     /// [`EncodingError`] if a text is longer than MiniJSON can say.
     pub fn next_upload(&self, max_bytes: usize) -> Result<Option<Upload>, EncodingError> {
-        let mut state = self.upload.lock();
+        let mut state = self.shared.upload.lock();
         if state.out.is_none() {
-            state.out = self.collect(&mut state, max_bytes)?;
+            self.shared.seal();
+            state.out = self.shared.collect(&mut state, max_bytes)?;
         }
         Ok(state.out.as_ref().map(|out| out.upload.clone()))
     }
 
-    fn collect(&self, state: &mut State, max_bytes: usize) -> Result<Option<Out>, EncodingError> {
-        let mut budget = Budget {
-            bytes: max_bytes,
-            samples: state.most_samples.unwrap_or(u64::MAX),
-        };
-        let mut body = Body::default();
-        let mut parts = Vec::new();
-        let waiting = self.shared.queue.lock().waiting.len();
-        for _ in 0..waiting {
-            let Some(series) = self.shared.queue.lock().waiting.pop_front() else {
-                break;
-            };
-            match body.add(&series, &mut budget) {
-                Ok(Some(up_to)) => parts.push(Part { series, up_to }),
-                Ok(None) => self.requeue(&series),
-                Err(error) => {
-                    self.requeue(&series);
-                    self.requeue_all(&parts);
-                    return Err(error);
-                }
-            }
-            if budget.is_spent() {
-                break;
-            }
-        }
-        if parts.is_empty() {
-            return Ok(None);
-        }
-        state.last_token += 1;
-        let samples = body.samples;
-        let body = body.finish(parts.len())?;
-        Ok(Some(Out {
-            upload: Upload {
-                samples,
-                body,
-                token: state.last_token,
-            },
-            parts,
-        }))
-    }
-
-    /// The server has the samples of this upload. False if it is not the one that is out.
+    /// The server has the samples of this upload. When this returns, that is durable, or the disk
+    /// does not work. False if it is not the one that is out.
     pub fn acknowledge(&self, token: u64) -> bool {
-        let mut state = self.upload.lock();
+        let mut state = self.shared.upload.lock();
         let Some(out) = state.out.take_if(|out| out.upload.token == token) else {
             return false;
         };
-        state.most_samples = state.most_samples.and_then(|most| most.checked_mul(2));
-        drop(state);
-        for part in &out.parts {
-            part.series.data.lock().acknowledge(part.up_to);
-            self.requeue(&part.series);
+        state.most_series = state.most_series.and_then(|most| most.checked_mul(2));
+        if out.is_suspect {
+            state.clear_suspect();
         }
-        self.shared
-            .acknowledged
-            .fetch_add(out.upload.samples, Ordering::Relaxed);
-        self.make_room();
+        self.shared.done_with(&out, true);
         true
     }
 
-    /// The server does not have the samples of this upload. False if it is not the one that is out.
+    /// The samples of this upload are kept elsewhere, since the server rejects them: they are not
+    /// sent again. False if it is not the one that is out.
+    pub fn set_aside(&self, token: u64) -> bool {
+        let mut state = self.shared.upload.lock();
+        let Some(out) = state.out.take_if(|out| out.upload.token == token) else {
+            return false;
+        };
+        if let Some(suspect) = state.suspects.front_mut().filter(|_| out.is_suspect) {
+            suspect.strikes += 1;
+            if suspect.strikes >= STRIKES {
+                suspect.most_samples = SUSPECT_SAMPLES;
+            }
+        }
+        self.shared.done_with(&out, false);
+        true
+    }
+
+    /// The server does not have the samples of this upload: they are sent again. False if it is not
+    /// the one that is out.
     pub fn refuse(&self, token: u64, refusal: Refusal) -> bool {
-        let mut state = self.upload.lock();
-        if state
+        let mut state = self.shared.upload.lock();
+        let is_out = state
             .out
             .as_ref()
-            .is_none_or(|out| out.upload.token != token)
-        {
-            return false;
+            .is_some_and(|out| out.upload.token == token);
+        if is_out && refusal == Refusal::Rejected {
+            state.reject();
         }
-        if refusal == Refusal::Rejected
-            && let Some(out) = state.out.take()
-        {
-            state.most_samples = Some((out.upload.samples / 2).max(1));
-            self.requeue_all(&out.parts);
-        }
-        true
-    }
-
-    fn requeue_all(&self, parts: &[Part]) {
-        for part in parts {
-            self.requeue(&part.series);
-        }
-    }
-
-    /// Puts a series at the end of the upload queue, or notes that it has nothing to upload.
-    fn requeue(&self, series: &Arc<Series>) {
-        let mut data = series.data.lock();
-        data.queued = data.pending_count() > 0;
-        if data.queued {
-            self.shared.enqueue(Arc::clone(series));
-        }
+        is_out
     }
 }
 
-struct Budget {
-    bytes: usize,
-    samples: u64,
+impl State {
+    /// Makes the next uploads smaller.
+    fn reject(&mut self) {
+        let Some(out) = self.out.take() else { return };
+        let half = (out.upload.samples / 2).max(1);
+        if out.is_suspect {
+            if let Some(suspect) = self.suspects.front_mut() {
+                suspect.most_samples = half;
+            }
+        } else if let [part] = out.parts.as_slice() {
+            self.suspects.push_back(Suspect {
+                series: Arc::clone(&part.series),
+                most_samples: half,
+                strikes: 0,
+            });
+            self.suspects_next = true;
+        } else {
+            self.most_series = Some(out.parts.len() / 2);
+        }
+    }
+
+    /// The server has taken an upload of the first suspect.
+    fn clear_suspect(&mut self) {
+        let Some(mut suspect) = self.suspects.pop_front() else {
+            return;
+        };
+        suspect.strikes = 0;
+        suspect.most_samples *= 4;
+        if suspect.most_samples < SUSPECT_SAMPLES {
+            self.suspects.push_back(suspect);
+        }
+    }
+
+    fn is_suspect(&self, series: &Series) -> bool {
+        self.suspects
+            .iter()
+            .any(|suspect| suspect.series.id == series.id)
+    }
 }
 
-impl Budget {
-    fn is_spent(&self) -> bool {
-        self.bytes == 0 || self.samples == 0
+impl Shared {
+    fn collect(&self, state: &mut State, max_bytes: usize) -> Result<Option<Out>, EncodingError> {
+        state.suspects_next = !state.suspects_next && !state.suspects.is_empty();
+        if state.suspects_next
+            && let Some(out) = self.collect_suspect(state, max_bytes)?
+        {
+            return Ok(Some(out));
+        }
+        let found = self.collect_others(state, max_bytes)?;
+        if found.is_none() && !state.suspects.is_empty() {
+            return self.collect_suspect(state, max_bytes);
+        }
+        Ok(found)
+    }
+
+    /// An upload of the first suspect that has something to upload; those that have not are
+    /// suspects no more.
+    fn collect_suspect(
+        &self,
+        state: &mut State,
+        max_bytes: usize,
+    ) -> Result<Option<Out>, EncodingError> {
+        while let Some(suspect) = state.suspects.front() {
+            let series = Arc::clone(&suspect.series);
+            let mut body = Body::new(max_bytes, suspect.most_samples, 1);
+            let is_poison = suspect.strikes >= STRIKES;
+            let from = {
+                let log = self.log.lock();
+                series.data.lock().waiting_from.max(log.low)
+            };
+            let only = |other: &Series| other.id == series.id;
+            self.walk(from, &mut state.cache, &mut body, only)?;
+            if body.samples > 0 {
+                let low = self.log.lock().low;
+                let mut out = body.finish(state, low)?;
+                out.is_suspect = true;
+                out.upload.is_last_try = is_poison || out.upload.samples == 1;
+                return Ok(Some(out));
+            }
+            state.suspects.pop_front();
+        }
+        Ok(None)
+    }
+
+    fn collect_others(
+        &self,
+        state: &mut State,
+        max_bytes: usize,
+    ) -> Result<Option<Out>, EncodingError> {
+        let mut body = Body::new(max_bytes, u64::MAX, state.most_series.unwrap_or(usize::MAX));
+        let (low, tail_from) = {
+            let log = self.log.lock();
+            (log.low, log.tail_from())
+        };
+        let mut cache = std::mem::take(&mut state.cache);
+        if self.options.policy == Policy::FreshFirst && low < tail_from {
+            body.max_bytes = max_bytes / 2;
+            let fresh = |series: &Series| {
+                series.data.lock().waiting_from >= tail_from && !state.is_suspect(series)
+            };
+            self.walk(tail_from, &mut cache, &mut body, fresh)?;
+            body.max_bytes = max_bytes;
+            body.is_full = false;
+        }
+        let any = |series: &Series| !state.is_suspect(series);
+        let low = self.walk(low, &mut cache, &mut body, any)?;
+        state.cache = cache;
+        if body.samples == 0 {
+            self.nothing_waits(low, state);
+            return Ok(None);
+        }
+        body.finish(state, low).map(Some)
+    }
+
+    /// Puts what waits from frame `from` on into a body, of the series that `wanted` admits.
+    /// Returns the first frame of which something is left out.
+    fn walk(
+        &self,
+        from: u64,
+        cache: &mut Cache,
+        body: &mut Body,
+        wanted: impl Fn(&Series) -> bool,
+    ) -> Result<u64, EncodingError> {
+        let mut walk = Walk::new(&self.log.lock(), from, |_| true);
+        let mut done_below = from;
+        let mut is_whole = true;
+        let mut error = None;
+        while !body.is_full {
+            let Some(piece) = walk.next(self, cache) else {
+                return Ok(if is_whole { walk.end() } else { done_below });
+            };
+            if is_whole {
+                done_below = piece.seq();
+            }
+            let shift = piece
+                .head()
+                .map_or(0, |(_, head)| self.log.lock().shift(head.unset_clock));
+            // A frame that makes no sense in spite of its sums has nothing to upload.
+            let _ = piece.for_each_block(&self.names, |series, block| {
+                let added = if wanted(series) {
+                    body.add(&piece, series, &block, shift)?
+                } else {
+                    Ok(!body.waits(&piece, series, &block)?)
+                };
+                match added {
+                    Ok(all) => is_whole &= all,
+                    Err(failure) => error = Some(failure),
+                }
+                Ok(!body.is_full && error.is_none())
+            });
+            if let Some(error) = error {
+                return Err(error);
+            }
+            if is_whole {
+                done_below = piece.seq() + 1;
+            }
+        }
+        Ok(done_below)
+    }
+
+    /// The whole log was looked at, and nothing waits in it: whatever the figures say.
+    fn nothing_waits(&self, low: u64, state: &State) {
+        let mut log = self.log.lock();
+        if low > log.low {
+            log.low = low;
+            log.changes.other = true;
+        }
+        if state.suspects.is_empty() && log.low == log.next_seq && log.pending > 0 {
+            log.pending = 0;
+            for series in self.names.all() {
+                let mut data = series.data.lock();
+                data.waiting = data.head.samples.len() as u64;
+            }
+        }
+    }
+
+    /// Takes account of an upload that the server has, or that was set aside.
+    fn done_with(&self, out: &Out, acknowledged: bool) {
+        let mut log = self.log.lock();
+        for part in &out.parts {
+            let mut data = part.series.data.lock();
+            data.acknowledge(part.up_to, part.samples);
+            drop(data);
+            let series = Arc::clone(&part.series);
+            log.changes.positions.insert(series.id, series);
+        }
+        log.low = log.low.max(out.low);
+        log.changes.other = true;
+        log.pending = log.pending.saturating_sub(out.upload.samples);
+        if acknowledged {
+            log.acknowledged += out.upload.samples;
+        }
+        drop(log);
+        // The committing thread tries again.
+        let saved = self.save_cursor(&mut self.writer.lock());
+        if let Err(error) = saved {
+            self.note_trouble(&Err(error));
+        }
     }
 }
 
 /// A body under construction.
-#[derive(Default)]
 struct Body {
-    entries: Vec<u8>,
-    values: Vec<u8>,
+    parts: Vec<Part>,
+    /// Where the series stand in `parts`, by their ids.
+    index: HashMap<u64, usize>,
+    max_bytes: usize,
+    most_samples: u64,
+    most_series: usize,
+    bytes: usize,
     samples: u64,
+    is_full: bool,
+    columns: Columns,
+    decoded: Vec<Sample>,
 }
 
 impl Body {
-    /// Adds as many of the series' pending samples as the budget allows. Returns the number of the
-    /// first one that was left out, or `None` if none was added.
-    fn add(&mut self, series: &Series, budget: &mut Budget) -> Result<Option<u64>, EncodingError> {
-        let overhead = series.name().len() + HEADERS;
-        let mut count = 0;
-        self.values.clear();
-        let data = series.data.lock();
-        let (first, pending) = data.pending();
-        for sample in pending {
-            if count == budget.samples {
-                break;
-            }
-            let before = self.values.len();
-            write_sample(&mut Writer::new(&mut self.values), sample)?;
-            let alone = self.samples == 0 && count == 0;
-            if self.values.len() + overhead > budget.bytes && !alone {
-                self.values.truncate(before);
-                budget.bytes = 0;
-                break;
-            }
-            count += 1;
+    fn new(max_bytes: usize, most_samples: u64, most_series: usize) -> Self {
+        Body {
+            parts: Vec::new(),
+            index: HashMap::new(),
+            max_bytes,
+            most_samples,
+            most_series,
+            bytes: 0,
+            samples: 0,
+            is_full: false,
+            columns: Columns::default(),
+            decoded: Vec::new(),
         }
-        drop(data);
-        if count == 0 {
-            return Ok(None);
-        }
-        let mut entry = Writer::new(&mut self.entries);
-        entry.object_header(2)?;
-        entry.key("path")?;
-        entry.text(series.name())?;
-        entry.key("values")?;
-        entry.list_header(usize::try_from(count).unwrap_or(usize::MAX))?;
-        self.entries.extend_from_slice(&self.values);
-        budget.bytes = budget.bytes.saturating_sub(self.values.len() + overhead);
-        budget.samples -= count;
-        self.samples += count;
-        Ok(Some(first + count))
     }
 
-    fn finish(self, pathpoints: usize) -> Result<Arc<[u8]>, EncodingError> {
-        let mut body = Vec::with_capacity(self.entries.len() + HEADERS);
-        Writer::new(&mut body).list_header(pathpoints)?;
-        body.extend_from_slice(&self.entries);
-        Ok(body.into())
+    /// Up to where a series needs nothing: the server has it, or this body.
+    fn has(&self, series: &Series) -> Position {
+        let acknowledged = series.data.lock().acknowledged;
+        let part = self
+            .index
+            .get(&series.id)
+            .and_then(|at| self.parts.get(*at));
+        part.map_or(acknowledged, |part| part.up_to.max(acknowledged))
+    }
+
+    /// Whether some of a block waits.
+    fn waits(&self, piece: &Piece, series: &Series, block: &Block<'_>) -> Result<bool, Corrupt> {
+        let (_, last) = block.range()?;
+        Ok(self.has(series) < at(piece, last))
+    }
+
+    /// Adds what of a block waits, as far as there is room; whether that was all of it.
+    fn add(
+        &mut self,
+        piece: &Piece,
+        series: &Arc<Series>,
+        block: &Block<'_>,
+        shift: i64,
+    ) -> Result<Result<bool, EncodingError>, Corrupt> {
+        let (_, last) = block.range()?;
+        let has = self.has(series);
+        if has >= at(piece, last) {
+            return Ok(Ok(true));
+        }
+        self.decoded.clear();
+        block.decode(&mut self.columns, &mut self.decoded)?;
+        let shift = if block.stamped { shift } else { 0 };
+        let mut decoded = std::mem::take(&mut self.decoded);
+        let waiting = decoded
+            .iter_mut()
+            .skip_while(|sample| at(piece, sample.timestamp) <= has);
+        let added = self.add_samples(piece, series, waiting, shift);
+        self.decoded = decoded;
+        Ok(added)
+    }
+
+    fn add_samples<'a>(
+        &mut self,
+        piece: &Piece,
+        series: &Arc<Series>,
+        samples: impl Iterator<Item = &'a mut Sample>,
+        shift: i64,
+    ) -> Result<bool, EncodingError> {
+        let is_first_ever = self.samples == 0;
+        let (max_bytes, most_samples) = (self.max_bytes, self.most_samples);
+        let (mut bytes, mut count) = (self.bytes, self.samples);
+        let Some(part) = self.part(series) else {
+            self.is_full = true;
+            return Ok(false);
+        };
+        if part.samples == 0 {
+            bytes += HEADERS + series.name().len();
+        }
+        let mut is_full = false;
+        for sample in samples {
+            let before = part.values.len();
+            let recorded = sample.timestamp;
+            sample.timestamp = recorded.saturating_add(shift);
+            write_sample(&mut Writer::new(&mut part.values), sample)?;
+            let more = part.values.len() - before;
+            let is_first = is_first_ever && part.samples == 0;
+            if count == most_samples || bytes + more > max_bytes && !is_first {
+                part.values.truncate(before);
+                is_full = true;
+                break;
+            }
+            bytes += more;
+            count += 1;
+            part.samples += 1;
+            part.up_to = at(piece, recorded);
+        }
+        let is_empty = part.samples == 0;
+        if is_empty {
+            self.parts.pop();
+            self.index.remove(&series.id);
+        } else {
+            self.bytes = bytes;
+        }
+        self.samples = count;
+        self.is_full = is_full;
+        Ok(!is_full)
+    }
+
+    /// The share of a series; `None` if there are as many as may be.
+    fn part(&mut self, series: &Arc<Series>) -> Option<&mut Part> {
+        let next = self.parts.len();
+        let at = match self.index.get(&series.id) {
+            Some(at) => *at,
+            None if next == self.most_series => return None,
+            None => {
+                self.index.insert(series.id, next);
+                self.parts.push(Part {
+                    series: Arc::clone(series),
+                    up_to: Position::START,
+                    values: Vec::new(),
+                    samples: 0,
+                });
+                next
+            }
+        };
+        self.parts.get_mut(at)
+    }
+
+    fn finish(self, state: &mut State, low: u64) -> Result<Out, EncodingError> {
+        let mut body = Vec::with_capacity(self.bytes + HEADERS);
+        Writer::new(&mut body).list_header(self.parts.len())?;
+        let mut parts = self.parts;
+        for part in &mut parts {
+            let mut entry = Writer::new(&mut body);
+            entry.object_header(2)?;
+            entry.key("path")?;
+            entry.text(part.series.name())?;
+            entry.key("values")?;
+            entry.list_header(usize::try_from(part.samples).unwrap_or(usize::MAX))?;
+            body.append(&mut part.values);
+        }
+        state.last_token += 1;
+        Ok(Out {
+            upload: Upload {
+                body: body.into(),
+                token: state.last_token,
+                samples: self.samples,
+                is_last_try: false,
+            },
+            parts,
+            low,
+            is_suspect: false,
+        })
+    }
+}
+
+fn at(piece: &Piece, timestamp: i64) -> Position {
+    Position {
+        seq: piece.seq(),
+        timestamp,
     }
 }
 

@@ -1,3 +1,7 @@
+mod damage;
+mod faulty;
+mod model;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -17,6 +21,12 @@ fn int(timestamp: i64, int: i64) -> Sample {
 fn record(buffer: &Buffer, name: &str, sample: Sample) {
     let kind = Kind::of_name(name).unwrap();
     buffer.series(name, kind).record(sample).unwrap();
+}
+
+/// What a buffer has of a pathpoint between two times.
+fn archived(buffer: &Buffer, name: &str, start: i64, stop: i64) -> Vec<Sample> {
+    let series = buffer.find(name).unwrap();
+    buffer.archive(&series, start, stop).flatten().collect()
 }
 
 fn upload(buffer: &Buffer, max_bytes: usize) -> Option<Upload> {
@@ -138,7 +148,11 @@ fn reads_are_stamped_upwards_while_the_wall_clock_is_set_back() {
     let series = buffer.series("W1", Kind::Unsigned16);
     let stamps = [1_000, 1_000, 400, 2_000].map(|wall| {
         series.record_now(
-            Moment { monotonic: 1, wall },
+            Moment {
+                monotonic: 1,
+                wall,
+                steps: clock::now().steps,
+            },
             Reading::Value(Value::Int(wall)),
         )
     });
@@ -178,32 +192,64 @@ fn a_token_that_is_not_out_changes_nothing() {
     assert_eq!(buffer.statistics().pending, 1);
 }
 
+/// Uploads all there is to a server that rejects some; returns what it took, what was set aside,
+/// and how many uploads that took.
+fn upload_all(
+    buffer: &Buffer,
+    rejects: impl Fn(&(String, i64, String)) -> bool,
+) -> (
+    Vec<(String, i64, String)>,
+    Vec<(String, i64, String)>,
+    usize,
+) {
+    let (mut taken, mut set_aside) = (Vec::new(), Vec::new());
+    for uploads in 0.. {
+        let Some(out) = upload(buffer, PLENTY) else {
+            return (taken, set_aside, uploads);
+        };
+        let said = contents(&out.body);
+        assert_eq!(said.len() as u64, out.samples);
+        if !said.iter().any(&rejects) {
+            taken.extend(said);
+            assert!(buffer.acknowledge(out.token));
+        } else if out.is_last_try {
+            set_aside.extend(said);
+            assert!(buffer.set_aside(out.token));
+        } else {
+            assert!(buffer.refuse(out.token, Refusal::Rejected));
+        }
+    }
+    unreachable!()
+}
+
 #[test]
-fn what_the_server_rejects_ends_up_alone_and_the_rest_gets_through() {
+fn a_sample_that_the_server_rejects_ends_up_alone_and_the_rest_gets_through() {
     let buffer = Buffer::new(DEFAULT_CAPACITY);
     for number in 0..100 {
         record(&buffer, "W1", int(number, number));
         record(&buffer, "W2", int(number, number));
     }
-    let mut delivered = Vec::new();
-    for _ in 0..200 {
-        let Some(out) = upload(&buffer, PLENTY) else {
-            break;
-        };
-        let said = contents(&out.body);
-        if said
-            .iter()
-            .any(|(path, _, value)| path == "W1" && value == "42")
-        {
-            assert!(buffer.refuse(out.token, Refusal::Rejected));
-        } else {
-            delivered.extend(said);
-            assert!(buffer.acknowledge(out.token));
+    let poison = ("W1".into(), 42, "42".into());
+    let (taken, set_aside, uploads) = upload_all(&buffer, |sample| *sample == poison);
+    assert_eq!((taken.len(), set_aside), (199, vec![poison]));
+    assert!(uploads < 30, "{uploads}");
+    let of_w1 = taken.iter().filter(|(path, ..)| path == "W1");
+    assert!(of_w1.is_sorted_by_key(|(_, timestamp, _)| timestamp));
+    assert_eq!(buffer.statistics().pending, 0);
+}
+
+#[test]
+fn a_pathpoint_that_the_server_rejects_is_set_aside_without_a_call_for_each_sample() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    for number in 0..5_000 {
+        for name in ["W1", "W2", "W3"] {
+            record(&buffer, name, int(number, number));
         }
     }
-    let of = |name: &str| delivered.iter().filter(|(path, ..)| path == name).count();
-    assert_eq!((of("W1"), of("W2")), (42, 100));
-    assert_eq!(buffer.statistics().pending, 58);
+    let (taken, set_aside, uploads) = upload_all(&buffer, |(path, ..)| path == "W2");
+    assert_eq!((taken.len(), set_aside.len()), (10_000, 5_000));
+    assert!(uploads < 60, "{uploads}");
+    assert_eq!(buffer.statistics().pending, 0);
 }
 
 #[test]
@@ -229,49 +275,52 @@ fn one_sample_is_sent_however_small_the_limit() {
 }
 
 #[test]
-fn a_range_is_bounded_on_both_ends_and_in_number() {
+fn an_archive_is_bounded_on_both_ends() {
     let buffer = Buffer::new(DEFAULT_CAPACITY);
-    let series = buffer.series("W1", Kind::Unsigned16);
     for number in 1..=5 {
-        series.record(int(number, number)).unwrap();
+        record(&buffer, "W1", int(number, number));
+        if number == 3 {
+            upload(&buffer, PLENTY).unwrap(); // what was recorded so far is in a frame now
+        }
     }
-    assert_eq!(series.range(2, 4, 10), [int(2, 2), int(3, 3), int(4, 4)]);
-    assert_eq!(series.range(i64::MIN, i64::MAX, 2), [int(1, 1), int(2, 2)]);
-    assert!(series.range(6, i64::MAX, 10).is_empty());
+    assert_eq!(
+        archived(&buffer, "W1", 2, 4),
+        [int(2, 2), int(3, 3), int(4, 4)]
+    );
+    assert_eq!(archived(&buffer, "W1", i64::MIN, i64::MAX).len(), 5);
+    assert!(archived(&buffer, "W1", 6, i64::MAX).is_empty());
 }
 
 #[test]
 fn a_full_buffer_forgets_what_the_server_has_and_then_the_oldest() {
+    let start = clock::now().wall;
     let buffer = Buffer::new(80);
+    let figures = || {
+        buffer.flush().unwrap();
+        let figures = buffer.statistics();
+        (figures.kept, figures.dropped, figures.pending)
+    };
     for number in 0..50 {
-        record(&buffer, "W1", int(number, number));
+        record(&buffer, "W1", int(start + number, number));
     }
     let out = upload(&buffer, PLENTY).unwrap();
     buffer.acknowledge(out.token);
     for number in 0..50 {
-        record(&buffer, "W2", int(number, number));
+        record(&buffer, "W2", int(start + number, number));
     }
-    buffer.make_room();
-    let figures = buffer.statistics();
-    assert_eq!(
-        (figures.kept, figures.dropped, figures.pending),
-        (70, 0, 50)
-    );
+    assert_eq!(figures(), (80, 0, 50));
     for number in 50..100 {
-        record(&buffer, "W2", int(number, number));
+        record(&buffer, "W2", int(start + number, number));
     }
-    buffer.make_room();
-    let figures = buffer.statistics();
+    assert_eq!(figures(), (80, 20, 80));
     assert_eq!(
-        (figures.kept, figures.dropped, figures.pending),
-        (70, 30, 70)
+        archived(&buffer, "W2", i64::MIN, i64::MAX)[0],
+        int(start + 20, 20)
     );
-    let series = buffer.series("W2", Kind::Unsigned16);
-    assert_eq!(series.range(i64::MIN, i64::MAX, 1), [int(30, 30)]);
-    assert_eq!(
-        buffer.series("W1", Kind::Unsigned16).latest(),
-        Some(int(49, 49))
-    );
+    assert_eq!(archived(&buffer, "W1", i64::MIN, i64::MAX), []);
+    let series = buffer.find("W1").unwrap();
+    assert_eq!(series.latest(), Some(int(start + 49, 49)));
+    assert_eq!(buffer.take_events(), [Event::Dropping]);
 }
 
 #[test]
@@ -279,11 +328,11 @@ fn without_capacity_only_the_latest_value_is_known() {
     let buffer = Buffer::new(0);
     record(&buffer, "W1", int(1, 1));
     record(&buffer, "W1", int(2, 2));
-    buffer.make_room();
+    buffer.flush().unwrap();
     assert!(upload(&buffer, PLENTY).is_none());
     let series = buffer.series("W1", Kind::Unsigned16);
     assert_eq!(series.latest(), Some(int(2, 2)));
-    assert!(series.range(i64::MIN, i64::MAX, 10).is_empty());
+    assert!(archived(&buffer, "W1", i64::MIN, i64::MAX).is_empty());
 }
 
 #[test]
@@ -313,6 +362,7 @@ enum Step {
     Acknowledge,
     NotDelivered,
     Reject,
+    Seal,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -322,6 +372,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Acknowledge),
         1 => Just(Step::NotDelivered),
         1 => Just(Step::Reject),
+        1 => Just(Step::Seal),
     ]
 }
 
@@ -367,6 +418,7 @@ proptest! {
                         prop_assert!(buffer.refuse(out.token, Refusal::Rejected));
                     }
                 }
+                Step::Seal => buffer.flush().unwrap(),
             }
         }
         for (name, count) in names.iter().zip(recorded) {
@@ -376,4 +428,10 @@ proptest! {
         }
         prop_assert_eq!(buffer.statistics().pending, 0);
     }
+}
+
+/// How many cases a model test tries: more if the environment says so.
+fn cases(usual: u32) -> u32 {
+    let times = std::env::var("SMOK_MODEL_TIMES").ok();
+    usual * times.and_then(|times| times.parse().ok()).unwrap_or(1)
 }

@@ -1,0 +1,125 @@
+//! Samples of one series between two times, in the order of recording.
+
+use std::sync::Arc;
+use std::vec;
+
+use super::block::Columns;
+use super::log::{Cache, Piece, Walk};
+use super::series::Series;
+use super::wire::Corrupt;
+use super::{Buffer, Shared};
+use crate::value::Sample;
+
+/// Reads an archive piece by piece: at most a segment of each level is in memory. It has what was
+/// recorded when it was made; what is forgotten meanwhile may be missing.
+pub struct Archive {
+    shared: Arc<Shared>,
+    series: Arc<Series>,
+    start: i64,
+    stop: i64,
+    walk: Walk,
+    cache: Cache,
+    columns: Columns,
+    head: Option<Vec<Sample>>,
+}
+
+impl Buffer {
+    /// The samples of a series with `start <= timestamp <= stop`.
+    pub fn archive(&self, series: &Arc<Series>, start: i64, stop: i64) -> Archive {
+        let log = self.shared.log.lock();
+        let walk = Walk::new(&log, 0, |segment| segment.may_have(start, stop));
+        let head = series.data.lock().head.samples.clone();
+        Archive {
+            shared: Arc::clone(&self.shared),
+            series: Arc::clone(series),
+            start,
+            stop,
+            walk,
+            cache: Cache::default(),
+            columns: Columns::default(),
+            head: Some(head),
+        }
+    }
+}
+
+impl Archive {
+    /// The next samples, never none; `None` at the end.
+    pub fn next_samples(&mut self) -> Option<Vec<Sample>> {
+        let mut samples = Vec::new();
+        while let Some(piece) = self.walk.next(&self.shared, &mut self.cache) {
+            // What makes no sense in spite of its sums is left out.
+            let _ = self.read(&piece, &mut samples);
+            self.keep_wanted(&mut samples);
+            if !samples.is_empty() {
+                return Some(samples);
+            }
+        }
+        let mut head = self.head.take()?;
+        self.keep_wanted(&mut head);
+        (!head.is_empty()).then_some(head)
+    }
+
+    fn read(&mut self, piece: &Piece, samples: &mut Vec<Sample>) -> Result<(), Corrupt> {
+        let (base, head) = piece.head()?;
+        if head.unset_clock.is_none() && base > self.stop {
+            return Ok(());
+        }
+        let shift = self.shared.log.lock().shift(head.unset_clock);
+        let (columns, id) = (&mut self.columns, self.series.id);
+        piece.for_each_block(&self.shared.names, |series, block| {
+            if series.id == id {
+                let before = samples.len();
+                block.decode(columns, samples)?;
+                if block.stamped && shift != 0 {
+                    for sample in samples.iter_mut().skip(before) {
+                        sample.timestamp = sample.timestamp.saturating_add(shift);
+                    }
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    fn keep_wanted(&self, samples: &mut Vec<Sample>) {
+        let wanted = self.start..=self.stop;
+        samples.retain(|sample| wanted.contains(&sample.timestamp));
+    }
+}
+
+impl Iterator for Archive {
+    type Item = vec::IntoIter<Sample>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_samples().map(Vec::into_iter)
+    }
+}
+
+impl Shared {
+    /// The last sample of a series that is in a frame.
+    pub(super) fn recall(&self, series: &Series) -> Option<Sample> {
+        let last = series.data.lock().last;
+        let log = self.log.lock();
+        let mut walk = Walk::new(&log, last.seq, |segment| segment.first_seq <= last.seq);
+        drop(log);
+        let piece = walk.next(self, &mut Cache::default())?;
+        let (_, head) = piece.head().ok()?;
+        let shift = self.log.lock().shift(head.unset_clock);
+        let mut found = None;
+        let mut samples = Vec::new();
+        // Blocks before the one that makes no sense are good.
+        let _ = piece.for_each_block(&self.names, |other, block| {
+            if other.id == series.id {
+                samples.clear();
+                block.decode(&mut Columns::default(), &mut samples)?;
+                found = samples.pop().map(|sample| (sample, block.stamped));
+            }
+            Ok(true)
+        });
+        found.map(|(mut sample, stamped)| {
+            if stamped {
+                sample.timestamp = sample.timestamp.saturating_add(shift);
+            }
+            sample
+        })
+    }
+}
