@@ -101,7 +101,7 @@ impl Shared {
         let log = self.log.lock();
         let mut walk = Walk::new(&log, last.seq, |segment| segment.first_seq <= last.seq);
         drop(log);
-        let piece = walk.next(self, &mut Cache::default())?;
+        let piece = walk.next(self, &mut self.recalled.lock())?;
         let (_, head) = piece.head().ok()?;
         let shift = self.log.lock().shift(head.unset_clock);
         let mut found = None;

@@ -514,7 +514,7 @@ fn get_mixed(
         let members = classes.iter().filter(|known| **known == class).count();
         if members > 0 {
             get_column(class, input, members, ints, &mut |reading| {
-                column.push(reading)
+                column.push(reading);
             })?;
         }
     }

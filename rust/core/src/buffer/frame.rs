@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn frames_come_back_and_damage_costs_only_the_frame_it_hits() {
-        let frames: Vec<Vec<u8>> = (1..=3).map(|seq| frame(seq, &[seq as u8; 5])).collect();
+        let frames: Vec<Vec<u8>> = [1u8, 2, 3].map(|seq| frame(seq.into(), &[seq; 5])).into();
         let bytes = frames.concat();
         assert_eq!(numbers(&bytes), (vec![1, 2, 3], 0));
         for at in 0..bytes.len() {

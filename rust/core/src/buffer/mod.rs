@@ -206,6 +206,8 @@ pub(crate) struct Shared {
     log: Mutex<Log>,
     writer: Mutex<commit::Writer>,
     upload: Mutex<upload::State>,
+    /// What [`Series::latest`] has read back.
+    recalled: Mutex<log::Cache>,
     clock: Mutex<ClockState>,
     clock_steps: AtomicU32,
     events: Mutex<Vec<Event>>,
@@ -502,6 +504,7 @@ impl Shared {
             log: Mutex::new(Log::starting_at(1)),
             writer: Mutex::default(),
             upload: Mutex::default(),
+            recalled: Mutex::default(),
             clock: Mutex::new(ClockState {
                 set: boot.is_none(),
                 boot,

@@ -126,7 +126,7 @@ impl Shared {
         until: u64,
         report: &mut BufferReport,
     ) -> io::Result<Inventory> {
-        if let Some(mut inventory) = self.from_index(segment)?
+        if let Some(mut inventory) = self.indexed(segment)?
             && inventory.segment.last_seq < until
         {
             inventory.durable = segment.bytes;
@@ -152,7 +152,7 @@ impl Shared {
         Ok(inventory)
     }
 
-    fn from_index(&self, segment: &Segment) -> io::Result<Option<Inventory>> {
+    fn indexed(&self, segment: &Segment) -> io::Result<Option<Inventory>> {
         let read = |length: u64| {
             let offset = segment.bytes.saturating_sub(length);
             let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -239,9 +239,7 @@ impl Shared {
         if content.last.seq < low || content.last <= data.acknowledged {
             return 0;
         }
-        if data.waiting == 0 {
-            data.waiting_from = content.first.seq.max(low);
-        }
+        data.waiting_from = data.waiting_from.min(content.first.seq.max(low));
         if content.first.seq < low || content.first <= data.acknowledged {
             return 0;
         }
@@ -289,13 +287,17 @@ impl Shared {
         if self.storage.is_read_only() {
             return;
         }
-        let doubtful = inventories.iter().filter(|inventory| {
-            let level = inventory.segment.level;
-            let of_level = inventories.iter().filter(|other| other.segment.level == level);
-            !inventory.finished || of_level.last() == Some(inventory)
+        let mut last_of_level = [None, None];
+        for (index, inventory) in inventories.iter().enumerate() {
+            if let Some(last) = last_of_level.get_mut(inventory.segment.level as usize) {
+                *last = Some(index);
+            }
+        }
+        let doubtful = inventories.iter().enumerate().filter(|(index, inventory)| {
+            !inventory.finished || last_of_level.contains(&Some(*index))
         });
         let mut names: Vec<&str> = doubtful
-            .map(|inventory| inventory.segment.name.as_str())
+            .map(|(_, inventory)| inventory.segment.name.as_str())
             .collect();
         names.push(cursor::FILE);
         for name in names {

@@ -126,7 +126,7 @@ impl Series {
                 waiting: 0,
                 last: Position::START,
                 acknowledged: Position::START,
-                waiting_from: 0,
+                waiting_from: u64::MAX,
             }),
         }
     }

@@ -87,8 +87,7 @@ fn a_byte_that_is_changed_anywhere_costs_a_frame_and_its_bytes_are_set_aside() {
     let contents = disk.contents();
     let last = contents
         .keys()
-        .filter(|name| name.ends_with(".segment"))
-        .next_back()
+        .rfind(|name| name.ends_with(".segment"))
         .unwrap();
     for (name, bytes) in contents
         .iter()

@@ -14,13 +14,13 @@ pub struct Dice(pub u64);
 
 impl Dice {
     /// One of 0 … `sides` - 1.
-    pub fn roll(&mut self, sides: u64) -> u64 {
+    pub fn roll(&mut self, sides: usize) -> usize {
         // SplitMix64, by Sebastiano Vigna
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides.max(1)
+        usize::try_from((z ^ (z >> 31)) & 0xffff_ffff).unwrap() % sides.max(1)
     }
 }
 
@@ -46,7 +46,7 @@ pub struct Disk {
     removed: BTreeMap<String, File>,
     pub dice: Dice,
     /// One of how many calls fails; 0 for none.
-    pub fails_one_of: u64,
+    pub fails_one_of: usize,
     /// How many bytes fit.
     pub capacity: usize,
     /// All calls that change something fail.
@@ -124,7 +124,7 @@ impl File {
         for write in self.unsynced.drain(..) {
             let kept = match dice.roll(3) {
                 0 => 0,
-                1 => dice.roll(write.bytes.len() as u64 + 1) as usize,
+                1 => dice.roll(write.bytes.len() + 1),
                 _ => write.bytes.len(),
             };
             if kept > 0 {
@@ -173,7 +173,7 @@ impl Storage for Faulty {
     fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut disk = self.0.lock();
         let content = &disk.find(name)?.content;
-        let start = (offset as usize).min(content.len());
+        let start = usize::try_from(offset).unwrap().min(content.len());
         Ok(content[start..content.len().min(start.saturating_add(length))].to_vec())
     }
 
@@ -185,10 +185,10 @@ impl Storage for Faulty {
         // A write that fails may have written some of it all the same.
         let written = match (&failed, fits) {
             (Ok(()), true) => bytes.len(),
-            _ => disk.dice.roll(bytes.len().min(room) as u64 + 1) as usize,
+            _ => disk.dice.roll(bytes.len().min(room) + 1),
         };
         let file = disk.files.entry(name.to_owned()).or_default();
-        let at = at as usize;
+        let at = usize::try_from(at).unwrap();
         file.content.resize(file.content.len().max(at + written), 0);
         file.content[at..at + written].copy_from_slice(&bytes[..written]);
         file.unsynced.push(Write {
@@ -226,7 +226,7 @@ impl Storage for Faulty {
         let mut disk = self.0.lock();
         disk.may_fail()?;
         let file = disk.find(name)?;
-        file.content.truncate(length as usize);
+        file.content.truncate(usize::try_from(length).unwrap());
         file.durable.clone_from(&file.content);
         file.unsynced.clear();
         Ok(())

@@ -33,8 +33,11 @@ fn upload(buffer: &Buffer, max_bytes: usize) -> Option<Upload> {
     buffer.next_upload(max_bytes).unwrap()
 }
 
-/// What a body says, as (path, timestamp, value or error code).
-fn contents(body: &[u8]) -> Vec<(String, i64, String)> {
+/// A sample as the server sees it: path, timestamp, value or error code.
+type Said = (String, i64, String);
+
+/// What a body says.
+fn contents(body: &[u8]) -> Vec<Said> {
     let Doc::List(entries) = minijson::decode(body).unwrap() else {
         panic!("no list")
     };
@@ -194,14 +197,7 @@ fn a_token_that_is_not_out_changes_nothing() {
 
 /// Uploads all there is to a server that rejects some; returns what it took, what was set aside,
 /// and how many uploads that took.
-fn upload_all(
-    buffer: &Buffer,
-    rejects: impl Fn(&(String, i64, String)) -> bool,
-) -> (
-    Vec<(String, i64, String)>,
-    Vec<(String, i64, String)>,
-    usize,
-) {
+fn upload_all(buffer: &Buffer, rejects: impl Fn(&Said) -> bool) -> (Vec<Said>, Vec<Said>, usize) {
     let (mut taken, mut set_aside) = (Vec::new(), Vec::new());
     for uploads in 0.. {
         let Some(out) = upload(buffer, PLENTY) else {

@@ -11,16 +11,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::faulty::Faulty;
-use super::{contents, upload};
+use super::{Said, contents, upload};
 use crate::buffer::block::tests::reading;
 use crate::buffer::{Buffer, Level, Options, Policy, Refusal, Upload};
 use crate::pathpoint::Kind;
 use crate::value::{Reading, Sample};
 
 const NAMES: [&str; 5] = ["W1", "w2", "d3", "u4", "W5"];
-
-/// A sample as the server sees it.
-type Said = (String, i64, String);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -31,7 +28,7 @@ enum Step {
     NotDelivered,
     Reject,
     ChangeLevel(usize),
-    Fail(u64),
+    Fail(usize),
     Fill(usize),
     Close,
     Crash,
@@ -47,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::NotDelivered),
         1 => Just(Step::Reject),
         1 => which().prop_map(Step::ChangeLevel),
-        1 => prop_oneof![Just(0), 2..20u64].prop_map(Step::Fail),
+        1 => prop_oneof![Just(0), 2..20usize].prop_map(Step::Fail),
         1 => prop_oneof![Just(usize::MAX), 0..4_000usize].prop_map(Step::Fill),
         1 => Just(Step::Close),
         2 => Just(Step::Crash),
@@ -330,6 +327,7 @@ impl Model {
             self.answer(|buffer, out| buffer.acknowledge(out.token));
         }
         assert_eq!(self.buffer.statistics().pending, 0);
+        self.check();
         for (name, kept) in &self.kept {
             let arrived = self.arrived.iter().filter(|(path, ..)| path == name);
             let arrived: BTreeSet<i64> = arrived.map(|(_, timestamp, _)| *timestamp).collect();
