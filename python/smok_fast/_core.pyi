@@ -1,5 +1,6 @@
 """The native core of smok_fast. Use the modules of smok_fast instead of this one."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, final
 
@@ -63,6 +64,38 @@ class Buffer:
     """
 
     def __new__(cls, capacity: int = ...) -> Buffer: ...
+    @staticmethod
+    def open(
+        folder: str | os.PathLike[str],
+        *,
+        durability: float,
+        segment_bytes: int,
+        max_bytes: int,
+        reserve_bytes: int,
+        trend_for: float,
+        memory_bytes: int,
+        oldest_first: bool,
+    ) -> Buffer:
+        """Open the buffer in a folder, or make one.
+
+        :param folder: path of the folder
+        :param durability: seconds of recording that a power cut may cost; with 0, each call commits
+        :param segment_bytes: about how long a segment becomes
+        :param max_bytes: how long all segments may be together
+        :param reserve_bytes: how many bytes of the disk are left to others
+        :param trend_for: for how many seconds samples of level TREND are kept once the server has
+            them
+        :param memory_bytes: how many bytes wait in memory while the disk does not work
+        :param oldest_first: whether the oldest samples are uploaded before fresh ones
+        :raises BlockingIOError: another process has it open
+        """
+    @staticmethod
+    def look_at(folder: str | os.PathLike[str]) -> Buffer:
+        """Look at the buffer in a folder, which somebody else may be writing to; nothing is
+        changed.
+
+        :raises OSError: the folder cannot be read
+        """
     def record(self, name: str, timestamp: float, reading: ValueOrExcept) -> bool:
         """Record a sample of a pathpoint.
 
@@ -77,20 +110,39 @@ class Buffer:
     def latest(self, name: str) -> tuple[int, ValueOrExcept] | None:
         """The latest sample of a pathpoint; None before the first."""
     def counts(self, name: str) -> tuple[int, int]:
-        """How many samples of a pathpoint were recorded, and how many of them are done with."""
+        """How many samples of a pathpoint are known to have been recorded, and how many of them are
+        done with.
+        """
+    def names(self) -> list[str]:
+        """Names of all pathpoints that have samples."""
     def range(
         self, name: str, start: float | None = None, stop: float | None = None
     ) -> SampleIterator:
-        """The samples of a pathpoint with start <= timestamp <= stop, in time order."""
-    def next_upload(self, max_bytes: int) -> tuple[bytes, int, int] | None:
+        """The samples of a pathpoint with start <= timestamp <= stop, in the order of recording."""
+    def columns(
+        self, name: str, start: float | None = None, stop: float | None = None
+    ) -> tuple[memoryview, memoryview]:
+        """The same as two columns: timestamps as 64-bit integers, and values as doubles, or as
+        integers if all values are; a failed read is NaN.
+
+        :raises TypeError: the pathpoint holds texts
+        """
+    def next_upload(self, max_bytes: int) -> tuple[bytes, int, int, bool] | None:
         """The next upload; the same one again while it is neither acknowledged nor rejected.
 
         :param max_bytes: about how long the body may be; one sample is sent in any case
-        :return: MiniJSON body, token, and number of samples; None if there is nothing to upload
+        :return: MiniJSON body, token, number of samples, and whether it is to be set aside if the
+            server rejects it; None if there is nothing to upload
         :raises ValueError: a text is longer than MiniJSON can say
         """
     def acknowledge(self, token: int) -> bool:
-        """Note that the server has the samples of an upload.
+        """Note that the server has the samples of an upload; durable when it returns.
+
+        :return: False if that upload is not the one that is out
+        """
+    def set_aside(self, token: int) -> bool:
+        """Note that the samples of an upload are kept elsewhere since the server rejects them;
+        durable when it returns.
 
         :return: False if that upload is not the one that is out
         """
@@ -110,10 +162,26 @@ class Buffer:
         """
     def wake(self) -> None:
         """End the present wait(), or else the next one."""
-    def statistics(self) -> dict[str, int]:
-        """The figures of the buffer: pathpoints, and samples recorded, acknowledged, pending, kept
-        and dropped.
+    def flush(self) -> None:
+        """Return once everything that was recorded before is durable.
+
+        :raises OSError: it is not; it stays in memory, and is tried again later
         """
+    def close(self) -> None:
+        """Make durable what is not, end the buffer's thread, and give the folder back.
+
+        :raises OSError: something could not be made durable
+        """
+    def take_events(self) -> list[tuple[str, str]]:
+        """What happened that people should be told about, since the last call.
+
+        :return: (what, detail): ``failed`` and why, ``recovered``, ``dropping``, ``damaged`` and
+            where, ``clock`` and by how many milliseconds stamps move
+        """
+    def report(self) -> dict[str, Any]:
+        """What was found when it was opened; see smok_fast.extras.BufferReport."""
+    def statistics(self) -> dict[str, Any]:
+        """The figures of the buffer; see smok_fast.extras.BufferStatistics."""
 
 @final
 class SampleIterator:
@@ -220,6 +288,7 @@ class PathpointCore:
     callable_on_change: Callable[[Any], None] | None
     read_no_often_than: float | None
     read_group: ReadGroup | None
+    storage_level: Any
     def can_read(self) -> bool:
         """Whether the pathpoint may be read now. Called by OrderExecutorThread before each read.
 
@@ -242,6 +311,20 @@ class PathpointCore:
 
         :param timestamp: milliseconds since the epoch
         :param value: the value, or an OperationFailedError
+        :raises InstanceNotReady: it is attached to no device
+        """
+    def set_new_values(self, timestamps: Any, values: Any) -> int:
+        """Record many values at once. May be called by any thread.
+
+        Those that are not newer than the ones before are left out and counted; a value that the
+        pathpoint cannot hold is logged, and is a failure with reason TYPE.
+
+        :param timestamps: milliseconds since the epoch, rising: a buffer of format ``q``, such as
+            ``array.array("q")`` or a NumPy array of int64, or a sequence of int
+        :param values: as many values: a buffer of format ``q`` or ``d``, or a sequence of values
+            and OperationFailedErrors
+        :return: how many were recorded
+        :raises ValueError: there are not as many values as timestamps
         :raises InstanceNotReady: it is attached to no device
         """
 

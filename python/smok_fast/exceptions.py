@@ -153,3 +153,7 @@ class ReparseSyntaxError(SMOKClientError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.message} (column {self.position + 1})"
+
+
+class BufferInUseError(SMOKClientError):
+    """Another process, or another device of this one, has the buffer of samples open."""

@@ -44,6 +44,7 @@ from smok_fast.extras import (
     BasePredicateDatabase,
     BaseSensorDatabase,
     BaseSensorWriteDatabase,
+    BufferedPathpointDatabase,
     InMemoryArchivesDatabase,
     InMemoryBAOBDatabase,
     InMemoryEventDatabase,
@@ -53,6 +54,7 @@ from smok_fast.extras import (
     InMemoryPredicateDatabase,
     InMemorySensorDatabase,
     InMemorySensorWriteDatabase,
+    NativePathpointDatabase,
 )
 from smok_fast.metadata import PlainMetadata
 from smok_fast.pathpoint.orders import MessageOrder, Section
@@ -95,6 +97,14 @@ STOP_WITHIN = 4.0
 CUT_AFTER = 8.0
 
 
+def _new_pathpoint_database(
+    evt_database: str | os.PathLike[str] | BaseEventDatabase,
+) -> NativePathpointDatabase:
+    if isinstance(evt_database, BaseEventDatabase):
+        return InMemoryPathpointDatabase()
+    return BufferedPathpointDatabase(f"{os.fspath(evt_database)}.buffer")
+
+
 class SMOKDevice:
     """A program that behaves as a SMOK device. Subclass it, and override at least
     :meth:`provide_unknown_pathpoint`.
@@ -107,7 +117,9 @@ class SMOKDevice:
     :param cert: the device certificate: a path, a file-like object, or its PEM as bytes
     :param priv_key: its private key; likewise
     :param evt_database: where events are kept, or the path of the device's state file
-    :param pp_database: where samples are kept; in memory if None
+    :param pp_database: where samples are kept; if None, in the folder ``<path of the state
+        file>.buffer``, or in memory if there is no such path. The device closes what it makes
+        itself; what you give is yours to close, after the device.
     :param macro_database: where macros are kept; in memory if None
     :param meta_database: where metadata is kept; in memory if None
     :param sensor_database: where sensors are kept; in memory if None
@@ -222,7 +234,6 @@ class SMOKDevice:
         self.evt_database = (
             evt_database if isinstance(evt_database, BaseEventDatabase) else InMemoryEventDatabase()
         )
-        self.pp_database = pp_database or InMemoryPathpointDatabase()
         self.macros_database = macro_database or InMemoryMacroDatabase()
         self.meta_database = meta_database or InMemoryMetadataDatabase()
         self.sensor_database = sensor_database or InMemorySensorDatabase()
@@ -230,13 +241,16 @@ class SMOKDevice:
         self.pred_database = pred_database or InMemoryPredicateDatabase()
         self.arch_database = arch_database or InMemoryArchivesDatabase()
         self.sensor_write_database = sensor_write_database or InMemorySensorWriteDatabase()
-        if isinstance(self.pp_database, InMemoryPathpointDatabase):
-            self._buffer, self._store = self.pp_database.buffer, None
-        else:
-            self._buffer, self._store = Buffer(0), self.pp_database
-
         self._credentials = Credentials(cert, priv_key)
+        self._own_buffer: NativePathpointDatabase | None = None
         try:
+            if pp_database is None:
+                pp_database = self._own_buffer = _new_pathpoint_database(evt_database)
+            self.pp_database = pp_database
+            if isinstance(pp_database, NativePathpointDatabase):
+                self._buffer, self._store = pp_database.buffer, None
+            else:
+                self._buffer, self._store = Buffer(0), pp_database
             self.device_id = self._credentials.device_id
             self.environment = self._credentials.environment
             self.cert = self._credentials.cert_path, self._credentials.key_path
@@ -276,6 +290,8 @@ class SMOKDevice:
                 self._boot(startup_delay or 0.0)
         except BaseException:
             self._credentials.close()
+            if self._own_buffer is not None:
+                self._own_buffer.close()
             raise
 
     def _conversations(
@@ -359,13 +375,28 @@ class SMOKDevice:
         self._stop(talking, started + CLOSE_WITHIN)
         self._messages.abandon()
         self._credentials.close()
-        if self._store is None and not self.dont_do_pathpoints:
-            left = self._buffer.statistics()["pending"]
-            if left:
-                logger.warning("Closed with %d samples that the server does not have", left)
+        self._close_pathpoint_database()
         busy = [thread.name for thread in self._threads() if thread.is_alive()]
         if busy and self.boot_completed:
             logger.warning("Closed while still busy, left to themselves: %s", ", ".join(busy))
+
+    def _close_pathpoint_database(self) -> None:
+        if not isinstance(self.pp_database, NativePathpointDatabase):
+            return
+        left = self._buffer.statistics()["pending"]
+        if left and not self.dont_do_pathpoints:
+            if isinstance(self.pp_database, BufferedPathpointDatabase):
+                kept = f"; they are kept in {self.pp_database.path}"
+            else:
+                kept = ""
+            logger.warning("Closed with %d samples that the server does not have%s", left, kept)
+        if self._own_buffer is not None:
+            self._own_buffer.close()
+            return
+        try:
+            self.pp_database.flush()
+        except OSError as error:
+            logger.error("Samples could not be saved: %s", error)
 
     def _stop(self, threads: Sequence[TerminableThread], deadline: float) -> None:
         for thread in threads:

@@ -15,9 +15,17 @@ from smok_fast.extras.event_database import (
 )
 from smok_fast.extras.macros_database import BaseMacroDatabase, InMemoryMacroDatabase
 from smok_fast.extras.metadata_database import BaseMetadataDatabase, InMemoryMetadataDatabase
+from smok_fast.extras.pp_buffered import BufferedPathpointDatabase
 from smok_fast.extras.pp_database import BaseDataToSynchronize, BasePathpointDatabase
-from smok_fast.extras.pp_memory import BufferUpload, InMemoryPathpointDatabase
+from smok_fast.extras.pp_memory import InMemoryPathpointDatabase
+from smok_fast.extras.pp_native import (
+    BufferReport,
+    BufferStatistics,
+    BufferUpload,
+    NativePathpointDatabase,
+)
 from smok_fast.extras.pred_database import BasePredicateDatabase, InMemoryPredicateDatabase
+from smok_fast.extras.quarantine import Quarantine, QuarantinedSample, QuarantineUpload
 from smok_fast.extras.sensor_write_database import (
     BaseSensorWriteDatabase,
     BaseSensorWriteSynchronization,
@@ -39,7 +47,10 @@ __all__ = [
     "BaseSensorDatabase",
     "BaseSensorWriteDatabase",
     "BaseSensorWriteSynchronization",
+    "BufferReport",
+    "BufferStatistics",
     "BufferUpload",
+    "BufferedPathpointDatabase",
     "InMemoryArchivesDatabase",
     "InMemoryBAOBDatabase",
     "InMemoryEventDatabase",
@@ -49,5 +60,9 @@ __all__ = [
     "InMemoryPredicateDatabase",
     "InMemorySensorDatabase",
     "InMemorySensorWriteDatabase",
+    "NativePathpointDatabase",
     "NullEventDatabase",
+    "Quarantine",
+    "QuarantineUpload",
+    "QuarantinedSample",
 ]

@@ -8,7 +8,8 @@ are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from smok_fast._core import Computation, Expression
@@ -16,8 +17,8 @@ from smok_fast.basics import StorageLevel
 from smok_fast.exceptions import OperationFailedError
 from smok_fast.pathpoint.orders import AdviseLevel, ReadOrder, Section
 from smok_fast.pathpoint.pathpoint import Pathpoint
-from smok_fast.pathpoint.series import merge_series
-from smok_fast.pathpoint.typing import PathpointValueType, ValueOrExcept
+from smok_fast.pathpoint.series import merge_series, numbers
+from smok_fast.pathpoint.typing import PathpointType, PathpointValueType, ValueOrExcept
 
 if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
@@ -89,6 +90,24 @@ class ReparsePathpoint(Pathpoint):
         archives = [slave.get_archive(starting_at, stopping_at) for slave in self.slave_pathpoints]
         for timestamp, values in merge_series(*archives):
             yield timestamp, self._evaluate(timestamp, values)
+
+    def get_archive_arrays(
+        self, starting_at: int | None = None, stopping_at: int | None = None
+    ) -> tuple[memoryview, memoryview]:
+        """Compute the values over time in columns: see :meth:`get_archive` for what, and
+        :meth:`Pathpoint.get_archive_arrays` for how.
+
+        :param starting_at: milliseconds since the epoch, inclusive; None for the oldest
+        :param stopping_at: milliseconds since the epoch, inclusive; None for the newest
+        :return: timestamps and as many values; what has none is NaN
+        :raises TypeError: it holds texts
+        """
+        kind = PathpointType.get_type(self.name)
+        columns = [_column(slave, starting_at, stopping_at) for slave in self.slave_pathpoints]
+        timestamps, values = self.expression.evaluate_series(columns, kind.name)
+        if not isinstance(values, memoryview):
+            values = numbers(values)
+        return timestamps, values
 
     def _evaluate(self, timestamp: float, values: list[ValueOrExcept]) -> ValueOrExcept:
         numbers: list[PathpointValueType] = []
@@ -163,3 +182,15 @@ class ReparsePathpoint(Pathpoint):
         :raises RuntimeError: always
         """
         raise RuntimeError("a reparse pathpoint cannot be written")
+
+
+def _column(
+    pathpoint: Pathpoint, start: int | None, stop: int | None
+) -> tuple[Sequence[int], Sequence[ValueOrExcept]]:
+    """The archive of a constituent for an expression: as numbers if it has nothing else."""
+    if PathpointType.get_type(pathpoint.name) is not PathpointType.u:
+        timestamps, values = pathpoint.get_archive_arrays(start, stop)
+        if not math.isnan(sum(values)):
+            return timestamps, values
+    samples = list(pathpoint.get_archive(start, stop))
+    return [int(timestamp) for timestamp, _ in samples], [value for _, value in samples]

@@ -2,8 +2,8 @@
 
 A batch is acknowledged only by the server's 2xx. No link, 5xx, and a 4xx that is not about the
 content: the same batch is sent again, byte for byte. What the server rejects for its content is
-sent again in smaller batches at once, until what it objects to is alone; only that then waits.
-Either way nothing is lost.
+sent again in smaller batches at once, until what it objects to is alone; that is set aside in the
+quarantine. Either way nothing is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from smok_fast.exceptions import ResponseError
-from smok_fast.extras import BufferUpload
+from smok_fast.extras import BufferUpload, QuarantineUpload
 from smok_fast.sync.base import SyncTask, logger, rejects_content
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ class DataTask(SyncTask):
         super().__init__(device, interval=linger)
         self._on_delivered = on_delivered
         self._unsent = False
-        self._rejected: dict[str, int] = {}
 
     def run(self) -> bool:
         """Upload one batch. CommunicatorThread keeps the pauses after those that fail.
@@ -96,35 +95,18 @@ class DataTask(SyncTask):
     def _refused(self, batch: BaseDataToSynchronize, error: ResponseError) -> bool:
         """Have the batch come again, in smaller ones if it is its content that is refused.
 
-        :return: whether smaller ones come
+        :return: whether something else comes next
         :raises ResponseError: the same batch would come
+        :raises OSError: what is rejected could not be set aside
         """
-        if not isinstance(batch, BufferUpload) or not rejects_content(error):
-            batch.negative_acknowledge()
-            if error.is_clients_fault():
-                self._complain("The server refused:", error)
-            raise error
-        batch.reject()
-        if batch.samples > 1:
+        if isinstance(batch, BufferUpload | QuarantineUpload) and rejects_content(error):
             self.answered = True
+            batch.reject(str(error))
             return True
-        self._report(batch, error)
+        batch.negative_acknowledge()
+        if error.is_clients_fault():
+            self._complain("The server refused:", error)
         raise error
-
-    def _report(self, batch: BufferUpload, error: ResponseError) -> None:
-        """Log that the server rejects a sample, once for each."""
-        (entry,) = batch.to_json()
-        path, sample = entry["path"], entry["values"][0]
-        timestamp = sample[1] if sample[0] is False else sample[0]
-        if self._rejected.get(path) != timestamp:
-            self._rejected[path] = timestamp
-            logger.warning(
-                "The server rejects the sample of %s at %d ms, and later ones of this pathpoint "
-                "wait behind it: %s",
-                path,
-                timestamp,
-                error,
-            )
 
     def _post(self, batch: BaseDataToSynchronize, within: float | None) -> None:
         path = "/v1/device/pathpoints"

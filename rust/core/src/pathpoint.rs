@@ -5,6 +5,9 @@
 
 use crate::value::Value;
 
+/// How many bytes a text may have at most.
+pub const LONGEST_TEXT: usize = 1 << 20;
+
 /// The type of a pathpoint's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -60,13 +63,13 @@ impl Kind {
         }
     }
 
-    /// Whether a pathpoint of this type can hold the value: text in `u` and numbers elsewhere.
-    /// Numbers are kept as they are; NaN and the infinities are numbers to no SMOK server, so no
+    /// Whether a pathpoint of this type can hold the value: text in `u` (of up to
+    /// [`LONGEST_TEXT`] bytes) and numbers elsewhere. Numbers are kept as they are; NaN and the infinities are numbers to no SMOK server, so no
     /// pathpoint holds them.
     #[must_use]
     pub fn admits(self, value: &Value) -> bool {
         match value {
-            Value::Text(_) => self == Kind::Text,
+            Value::Text(text) => self == Kind::Text && text.len() <= LONGEST_TEXT,
             Value::Int(_) => self != Kind::Text,
             Value::Float(float) => self != Kind::Text && float.is_finite(),
         }

@@ -1,19 +1,22 @@
 //! `Buffer`: the core's buffer.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use smok_core::buffer::{Buffer as Core, DEFAULT_CAPACITY, Refusal, Series};
+use smok_core::buffer::{
+    Archive, Buffer as Core, DEFAULT_CAPACITY, Event, Level, Options, Policy, Refusal, Series,
+};
 use smok_core::pathpoint::Kind;
-use smok_core::value::Sample;
+use smok_core::value::{Reading, Sample, Value};
 
 use crate::queue::duration;
-use crate::value;
+use crate::{arrays, value};
 
-/// How many samples an iterator fetches under the lock at once.
-const CHUNK: usize = 1_024;
+/// Names that are longer are no pathpoints'.
+const LONGEST_NAME: usize = 16 << 10;
 
 /// Samples from their recording until the server has them. Every method may be called by any
 /// thread.
@@ -28,12 +31,28 @@ impl Buffer {
         let kind = Kind::of_name(name).ok_or_else(|| {
             PyValueError::new_err(format!("pathpoint name {name:?} declares no type"))
         })?;
+        if name.len() > LONGEST_NAME {
+            return Err(PyValueError::new_err(format!(
+                "a pathpoint name of {} bytes is too long",
+                name.len()
+            )));
+        }
         Ok(self.core.series(name, kind))
+    }
+}
+
+/// Commits after a call that has recorded, if the buffer is to do so. What cannot be written stays
+/// in memory, and the buffer's events tell of it.
+pub(crate) fn commit_if_each_call(py: Python<'_>, buffer: &Core) {
+    if buffer.commits_each_call() {
+        let _ = py.detach(|| buffer.flush());
     }
 }
 
 #[pymethods]
 impl Buffer {
+    /// A buffer in memory.
+    ///
     /// :param capacity: how many samples are kept at most; with 0, only the latest value of each
     ///     pathpoint is
     #[new]
@@ -42,6 +61,63 @@ impl Buffer {
         Buffer {
             core: Arc::new(Core::new(capacity)),
         }
+    }
+
+    /// Open the buffer in a folder, or make one.
+    ///
+    /// :param folder: path of the folder
+    /// :param durability: seconds of recording that a power cut may cost; with 0, each call commits
+    /// :param segment_bytes: about how long a segment becomes
+    /// :param max_bytes: how long all segments may be together
+    /// :param reserve_bytes: how many bytes of the disk are left to others
+    /// :param trend_for: for how many seconds samples of level TREND are kept once the server has
+    ///     them
+    /// :param memory_bytes: how many bytes wait in memory while the disk does not work
+    /// :param oldest_first: whether the oldest samples are uploaded before fresh ones
+    /// :raises BlockingIOError: another process has it open
+    #[staticmethod]
+    #[pyo3(signature = (folder, *, durability, segment_bytes, max_bytes, reserve_bytes, trend_for, memory_bytes, oldest_first))]
+    fn open(
+        py: Python<'_>,
+        folder: PathBuf,
+        durability: f64,
+        segment_bytes: u64,
+        max_bytes: u64,
+        reserve_bytes: u64,
+        trend_for: f64,
+        memory_bytes: usize,
+        oldest_first: bool,
+    ) -> PyResult<Self> {
+        let options = Options {
+            durability: duration(durability),
+            segment_bytes,
+            max_bytes,
+            reserve_bytes,
+            trend_for: duration(trend_for),
+            memory_bytes,
+            policy: if oldest_first {
+                Policy::OldestFirst
+            } else {
+                Policy::FreshFirst
+            },
+            ..Options::default()
+        };
+        let core = py.detach(|| Core::open(&folder, options))?;
+        Ok(Buffer {
+            core: Arc::new(core),
+        })
+    }
+
+    /// Look at the buffer in a folder, which somebody else may be writing to; nothing is changed.
+    ///
+    /// :param folder: path of the folder
+    /// :raises OSError: the folder cannot be read
+    #[staticmethod]
+    fn look_at(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
+        let core = py.detach(|| Core::look_at(&folder))?;
+        Ok(Buffer {
+            core: Arc::new(core),
+        })
     }
 
     /// Record a sample of a pathpoint.
@@ -55,6 +131,7 @@ impl Buffer {
     ///     hold
     fn record(
         &self,
+        py: Python<'_>,
         name: &str,
         timestamp: &Bound<'_, PyAny>,
         reading: &Bound<'_, PyAny>,
@@ -69,7 +146,7 @@ impl Buffer {
             timestamp: value::timestamp(timestamp)?,
             reading: given,
         });
-        self.core.make_room();
+        commit_if_each_call(py, &self.core);
         Ok(recorded.is_ok())
     }
 
@@ -84,14 +161,20 @@ impl Buffer {
         latest.map(|sample| to_python(py, &sample)).transpose()
     }
 
-    /// How many samples of a pathpoint were recorded, and how many of them are done with.
+    /// How many samples of a pathpoint are known to have been recorded, and how many of them are
+    /// done with.
     fn counts(&self, name: &str) -> (u64, u64) {
         self.core
             .find(name)
             .map_or((0, 0), |series| series.counts())
     }
 
-    /// The samples of a pathpoint with start <= timestamp <= stop, in time order.
+    /// Names of all pathpoints that have samples.
+    fn names(&self) -> Vec<String> {
+        self.core.names().iter().map(ToString::to_string).collect()
+    }
+
+    /// The samples of a pathpoint with start <= timestamp <= stop, in the order of recording.
     ///
     /// :param name: the pathpoint's name
     /// :param start: milliseconds since the epoch, None for the oldest
@@ -105,36 +188,70 @@ impl Buffer {
         stop: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<SampleIterator> {
         Ok(SampleIterator {
-            series: self.core.find(name),
-            state: parking_lot::Mutex::new(Cursor {
-                next: start.map_or(Ok(i64::MIN), value::timestamp)?,
-                chunk: Vec::new().into_iter(),
+            state: parking_lot::Mutex::new(State {
+                archive: self.archive(name, start, stop)?,
+                samples: Vec::new().into_iter(),
             }),
-            stop: stop.map_or(Ok(i64::MAX), value::timestamp)?,
         })
+    }
+
+    /// The same as two columns.
+    ///
+    /// :param name: the pathpoint's name
+    /// :param start: milliseconds since the epoch, None for the oldest
+    /// :param stop: milliseconds since the epoch, None for the newest
+    /// :return: timestamps and values as buffers of 64-bit integers and of doubles, or of integers
+    ///     if all values are; a failed read is NaN
+    /// :raises TypeError: the pathpoint holds texts
+    #[pyo3(signature = (name, start = None, stop = None))]
+    fn columns<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        start: Option<&Bound<'_, PyAny>>,
+        stop: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        if Kind::of_name(name) == Some(Kind::Text) {
+            return Err(PyTypeError::new_err(format!("{name} holds texts")));
+        }
+        let archive = self.archive(name, start, stop)?;
+        let columns = py.detach(|| Columns::of(archive));
+        columns.to_python(py)
     }
 
     /// The next upload; the same one again while it is neither acknowledged nor rejected.
     ///
     /// :param max_bytes: about how long the body may be; one sample is sent in any case
-    /// :return: (MiniJSON body, token, number of samples), or None if there is nothing to upload
+    /// :return: (MiniJSON body, token, number of samples, whether it is to be set aside if the
+    ///     server rejects it), or None if there is nothing to upload
     /// :raises ValueError: a text is longer than MiniJSON can say
     fn next_upload<'py>(
         &self,
         py: Python<'py>,
         max_bytes: usize,
-    ) -> PyResult<Option<(Bound<'py, PyBytes>, u64, u64)>> {
+    ) -> PyResult<Option<(Bound<'py, PyBytes>, u64, u64, bool)>> {
         let upload = py
             .detach(|| self.core.next_upload(max_bytes))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        Ok(upload.map(|upload| (PyBytes::new(py, &upload.body), upload.token, upload.samples)))
+        Ok(upload.map(|upload| {
+            let body = PyBytes::new(py, &upload.body);
+            (body, upload.token, upload.samples, upload.is_last_try)
+        }))
     }
 
-    /// Note that the server has the samples of an upload.
+    /// Note that the server has the samples of an upload; durable when it returns.
     ///
     /// :return: False if that upload is not the one that is out
     fn acknowledge(&self, py: Python<'_>, token: u64) -> bool {
         py.detach(|| self.core.acknowledge(token))
+    }
+
+    /// Note that the samples of an upload are kept elsewhere since the server rejects them; durable
+    /// when it returns.
+    ///
+    /// :return: False if that upload is not the one that is out
+    fn set_aside(&self, py: Python<'_>, token: u64) -> bool {
+        py.detach(|| self.core.set_aside(token))
     }
 
     /// Note that the server does not have the samples of an upload.
@@ -143,13 +260,13 @@ impl Buffer {
     ///     otherwise the same one is tried again
     /// :return: False if that upload is not the one that is out
     #[pyo3(signature = (token, rejected = false))]
-    fn refuse(&self, token: u64, rejected: bool) -> bool {
+    fn refuse(&self, py: Python<'_>, token: u64, rejected: bool) -> bool {
         let refusal = if rejected {
             Refusal::Rejected
         } else {
             Refusal::NotDelivered
         };
-        self.core.refuse(token, refusal)
+        py.detach(|| self.core.refuse(token, refusal))
     }
 
     /// Wait without the GIL until wake() or, with for_data, until there is something to upload.
@@ -167,32 +284,171 @@ impl Buffer {
         self.core.wake();
     }
 
-    /// The figures of the buffer: pathpoints, and samples recorded, acknowledged, pending, kept and
-    /// dropped.
+    /// Return once everything that was recorded before is durable.
+    ///
+    /// :raises OSError: it is not; it stays in memory, and is tried again later
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.core.flush())?)
+    }
+
+    /// Make durable what is not, end the buffer's thread, and give the folder back.
+    ///
+    /// :raises OSError: something could not be made durable
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.core.close())?)
+    }
+
+    /// What happened that people should be told about, since the last call.
+    ///
+    /// :return: (what, detail): ``failed`` and why, ``recovered``, ``dropping``, ``damaged`` and
+    ///     where, ``clock`` and by how many milliseconds stamps move
+    fn take_events(&self) -> Vec<(&'static str, String)> {
+        let events = self.core.take_events().into_iter();
+        events
+            .map(|event| match event {
+                Event::Failed(why) => ("failed", why),
+                Event::Recovered => ("recovered", String::new()),
+                Event::Dropping => ("dropping", String::new()),
+                Event::Damaged(segment, bytes) => {
+                    ("damaged", format!("{bytes} bytes of {segment}"))
+                }
+                Event::ClockSet(shift) => ("clock", shift.to_string()),
+            })
+            .collect()
+    }
+
+    /// What was found when it was opened: segments, samples, pending, truncated_bytes,
+    /// quarantined_bytes, nameless_samples, cursor_damaged_bytes, problems.
+    fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let report = self.core.report();
+        let dict = PyDict::new(py);
+        dict.set_item("segments", report.segments)?;
+        dict.set_item("samples", report.samples)?;
+        dict.set_item("pending", report.pending)?;
+        dict.set_item("truncated_bytes", report.truncated_bytes)?;
+        dict.set_item("quarantined_bytes", report.quarantined_bytes)?;
+        dict.set_item("nameless_samples", report.nameless_samples)?;
+        dict.set_item("cursor_damaged_bytes", report.cursor_damaged_bytes)?;
+        dict.set_item("problems", &report.problems)?;
+        Ok(dict)
+    }
+
+    /// The figures of the buffer; see smok_fast.extras.BufferStatistics.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let figures = py.detach(|| self.core.statistics());
         let dict = PyDict::new(py);
-        dict.set_item("pathpoints", figures.pathpoints)?;
-        dict.set_item("recorded", figures.recorded)?;
-        dict.set_item("acknowledged", figures.acknowledged)?;
-        dict.set_item("pending", figures.pending)?;
-        dict.set_item("kept", figures.kept)?;
-        dict.set_item("dropped", figures.dropped)?;
+        for (name, figure) in [
+            ("pathpoints", figures.pathpoints),
+            ("recorded", figures.recorded),
+            ("acknowledged", figures.acknowledged),
+            ("pending", figures.pending),
+            ("kept", figures.kept),
+            ("dropped", figures.dropped),
+            ("refused", figures.refused),
+            ("volatile", figures.volatile),
+            ("segments", figures.segments),
+            ("bytes", figures.bytes),
+            ("volatile_bytes", figures.volatile_bytes),
+            ("written_bytes", figures.written_bytes),
+            ("damaged_bytes", figures.damaged_bytes),
+        ] {
+            dict.set_item(name, figure)?;
+        }
+        dict.set_item("trouble", figures.trouble)?;
         Ok(dict)
     }
 }
 
-struct Cursor {
-    next: i64,
-    chunk: std::vec::IntoIter<Sample>,
+impl Buffer {
+    fn archive(
+        &self,
+        name: &str,
+        start: Option<&Bound<'_, PyAny>>,
+        stop: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Archive>> {
+        let start = start.map_or(Ok(i64::MIN), value::timestamp)?;
+        let stop = stop.map_or(Ok(i64::MAX), value::timestamp)?;
+        let series = self.core.find(name);
+        Ok(series.map(|series| self.core.archive(&series, start, stop)))
+    }
+}
+
+/// The level that a `StorageLevel` stands for.
+pub(crate) fn level(object: &Bound<'_, PyAny>) -> PyResult<Level> {
+    let level: i64 = object.extract()?;
+    Ok(if level == 0 {
+        Level::Permanent
+    } else {
+        Level::Trend
+    })
+}
+
+/// Samples of a pathpoint of numbers, in columns.
+struct Columns {
+    timestamps: Vec<i64>,
+    floats: Vec<f64>,
+    /// As long as `floats` if all values are integers that a float may not hold exactly.
+    ints: Vec<i64>,
+}
+
+impl Columns {
+    fn of(archive: Option<Archive>) -> Self {
+        let mut columns = Columns {
+            timestamps: Vec::new(),
+            floats: Vec::new(),
+            ints: Vec::new(),
+        };
+        for sample in archive.into_iter().flatten().flatten() {
+            columns.timestamps.push(sample.timestamp);
+            columns.push(&sample.reading);
+        }
+        columns
+    }
+
+    #[allow(clippy::cast_precision_loss)] // where integers are among floats or failures
+    fn push(&mut self, reading: &Reading) {
+        let float = match reading {
+            Reading::Value(Value::Int(int)) => {
+                self.ints.push(*int);
+                *int as f64
+            }
+            Reading::Value(Value::Float(float)) => *float,
+            Reading::Value(Value::Text(_)) | Reading::Failed(_) => f64::NAN,
+        };
+        self.floats.push(float);
+    }
+
+    fn to_python<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let timestamps = arrays::view(py, "q", &self.timestamps, i64::to_ne_bytes)?;
+        let values = if self.ints.len() == self.floats.len() {
+            arrays::view(py, "q", &self.ints, i64::to_ne_bytes)?
+        } else {
+            arrays::view(py, "d", &self.floats, f64::to_ne_bytes)?
+        };
+        Ok((timestamps, values))
+    }
+}
+
+struct State {
+    archive: Option<Archive>,
+    samples: std::vec::IntoIter<Sample>,
+}
+
+impl State {
+    fn next(&mut self) -> Option<Sample> {
+        loop {
+            if let Some(sample) = self.samples.next() {
+                return Some(sample);
+            }
+            self.samples = self.archive.as_mut()?.next_samples()?.into_iter();
+        }
+    }
 }
 
 /// Samples of one pathpoint, fetched from the buffer in pieces.
 #[pyclass(frozen, module = "smok_fast._core")]
 pub struct SampleIterator {
-    series: Option<Arc<Series>>,
-    state: parking_lot::Mutex<Cursor>,
-    stop: i64,
+    state: parking_lot::Mutex<State>,
 }
 
 #[pymethods]
@@ -202,20 +458,7 @@ impl SampleIterator {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<(i64, Bound<'py, PyAny>)>> {
-        let Some(series) = &self.series else {
-            return Ok(None);
-        };
-        let sample = {
-            let mut cursor = self.state.lock();
-            if cursor.chunk.len() == 0 {
-                cursor.chunk = series.range(cursor.next, self.stop, CHUNK).into_iter();
-            }
-            let sample = cursor.chunk.next();
-            if let Some(sample) = &sample {
-                cursor.next = sample.timestamp.saturating_add(1);
-            }
-            sample
-        };
+        let sample = py.detach(|| self.state.lock().next());
         sample.map(|sample| to_python(py, &sample)).transpose()
     }
 }

@@ -16,7 +16,8 @@ use smok_core::clock;
 use smok_core::pathpoint::{Kind, is_reparse};
 use smok_core::value::{Reading, Reason, Sample};
 
-use crate::buffer::Buffer;
+use crate::arrays::Columns;
+use crate::buffer::{self, Buffer, commit_if_each_call};
 use crate::reparse::Computation;
 use crate::value::Given;
 use crate::{callback, errors, value};
@@ -34,6 +35,8 @@ pub struct PathpointCore {
     /// Nanoseconds between two reads at least; 0 for no limit.
     read_no_often_than: AtomicU64,
     read_group: Mutex<Option<Py<PyAny>>>,
+    /// A `StorageLevel`.
+    storage_level: Mutex<Option<Py<PyAny>>>,
 }
 
 struct Identity {
@@ -135,7 +138,7 @@ impl PathpointCore {
             attachment.series.end_poll();
         } else if attachment.store.is_none() {
             attachment.series.record_now(clock::now(), reading);
-            attachment.buffer.make_room();
+            commit_if_each_call(py, &attachment.buffer);
             Self::announce(slf);
         } else {
             let timestamp = attachment.series.record_now(clock::now(), reading.clone());
@@ -159,6 +162,23 @@ impl PathpointCore {
             callback::store_sample(slf.as_any(), store.bind(py), name, timestamp, &object);
         }
         Ok(())
+    }
+
+    /// Records samples, and gives each to the user's store.
+    fn record_and_hand_over(
+        slf: &Bound<'_, Self>,
+        attachment: &Attachment,
+        samples: impl Iterator<Item = Sample>,
+    ) -> PyResult<u64> {
+        let mut recorded = 0;
+        for sample in samples {
+            let (timestamp, reading) = (sample.timestamp, sample.reading.clone());
+            if attachment.series.record(sample).is_ok() {
+                Self::hand_over(slf, attachment, timestamp, &reading)?;
+                recorded += 1;
+            }
+        }
+        Ok(recorded)
     }
 
     /// Calls `callable_on_change`.
@@ -226,6 +246,7 @@ impl PathpointCore {
             callable_on_change: Mutex::new(None),
             read_no_often_than: AtomicU64::new(0),
             read_group: Mutex::new(None),
+            storage_level: Mutex::new(None),
         }
     }
 
@@ -275,9 +296,13 @@ impl PathpointCore {
                 set_new_value,
             },
         };
-        self.attachment
-            .set(attachment)
-            .map_err(|_| PyRuntimeError::new_err("the pathpoint is attached to a device already"))
+        self.attachment.set(attachment).map_err(|_| {
+            PyRuntimeError::new_err("the pathpoint is attached to a device already")
+        })?;
+        match self.get_storage_level(py) {
+            Some(level) => self.set_storage_level(level.bind(py)),
+            None => Ok(()),
+        }
     }
 
     /// Have `get` compute the value, once.
@@ -383,6 +408,23 @@ impl PathpointCore {
         replace(&self.read_group, group);
     }
 
+    #[getter(storage_level)]
+    fn get_storage_level(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.storage_level
+            .lock()
+            .as_ref()
+            .map(|level| level.clone_ref(py))
+    }
+
+    #[setter]
+    fn set_storage_level(&self, level: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Some(attachment) = self.attachment.get() {
+            attachment.series.set_level(buffer::level(level)?);
+        }
+        replace(&self.storage_level, Some(level.clone()));
+        Ok(())
+    }
+
     #[getter]
     fn read_no_often_than(&self) -> Option<f64> {
         let nanos = self.read_no_often_than.load(Ordering::Relaxed);
@@ -463,9 +505,42 @@ impl PathpointCore {
         if let Some(reading) = kept {
             Self::hand_over(slf, attachment, timestamp, &reading)?;
         }
-        attachment.buffer.make_room();
+        commit_if_each_call(py, &attachment.buffer);
         Self::announce(slf);
         Ok(())
+    }
+
+    /// Record many values at once. May be called by any thread.
+    ///
+    /// Those that are not newer than the ones before are left out and counted; a value that the
+    /// pathpoint cannot hold is logged, and is a failure with reason TYPE.
+    ///
+    /// :param timestamps: milliseconds since the epoch, rising: a buffer of format ``q``, such as
+    ///     ``array.array("q")`` or a NumPy array of int64, or a sequence of int
+    /// :param values: as many values: a buffer of format ``q`` or ``d``, or a sequence of values and
+    ///     OperationFailedErrors
+    /// :return: how many were recorded
+    /// :raises ValueError: there are not as many values as timestamps
+    /// :raises InstanceNotReady: it is attached to no device
+    fn set_new_values(
+        slf: &Bound<'_, Self>,
+        timestamps: &Bound<'_, PyAny>,
+        values: &Bound<'_, PyAny>,
+    ) -> PyResult<u64> {
+        let py = slf.py();
+        let attachment = slf.get().attachment(py)?;
+        let kind = attachment.series.kind();
+        let columns = Columns::read(timestamps, values, |object| admit(slf, kind, object))?;
+        let recorded = if attachment.store.is_some() {
+            Self::record_and_hand_over(slf, attachment, columns.samples(kind))?
+        } else {
+            py.detach(|| attachment.series.record_all(columns.samples(kind)))
+        };
+        commit_if_each_call(py, &attachment.buffer);
+        if recorded > 0 {
+            Self::announce(slf);
+        }
+        Ok(recorded)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -477,7 +552,11 @@ impl PathpointCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for slot in [&self.callable_on_change, &self.read_group] {
+        for slot in [
+            &self.callable_on_change,
+            &self.read_group,
+            &self.storage_level,
+        ] {
             if let Some(slot) = slot.try_lock() {
                 visit.call(&*slot)?;
             }
@@ -492,5 +571,6 @@ impl PathpointCore {
     fn __clear__(&self) {
         replace(&self.callable_on_change, None);
         replace(&self.read_group, None);
+        replace(&self.storage_level, None);
     }
 }

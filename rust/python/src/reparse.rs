@@ -3,14 +3,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use pyo3::buffer::{Element, PyBuffer};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{
-    PyBool, PyBytes, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple, PyType,
-};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 use smok_core::buffer::Series;
 use smok_core::clock;
 use smok_core::pathpoint::Kind;
@@ -20,7 +17,7 @@ use smok_core::reparse::{
 use smok_core::value::Reading;
 
 use crate::pathpoint::PathpointCore;
-use crate::{errors, value};
+use crate::{arrays, errors, value};
 
 /// What an evaluation needs, kept for the next one on the same thread.
 #[derive(Default)]
@@ -157,8 +154,8 @@ impl Expression {
             })
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         let results = match series.results {
-            Results::Ints(ints) => view(py, "q", &ints, i64::to_ne_bytes)?,
-            Results::Floats(floats) => view(py, "d", &floats, f64::to_ne_bytes)?,
+            Results::Ints(ints) => arrays::view(py, "q", &ints, i64::to_ne_bytes)?,
+            Results::Floats(floats) => arrays::view(py, "d", &floats, f64::to_ne_bytes)?,
             Results::Mixed(outcomes) => {
                 let list = PyList::empty(py);
                 for (outcome, timestamp) in outcomes.iter().zip(&series.timestamps) {
@@ -168,7 +165,7 @@ impl Expression {
             }
         };
         Ok((
-            view(py, "q", &series.timestamps, i64::to_ne_bytes)?,
+            arrays::view(py, "q", &series.timestamps, i64::to_ne_bytes)?,
             results,
         ))
     }
@@ -457,13 +454,13 @@ enum Owned {
 
 impl Samples {
     fn read(timestamps: &Bound<'_, PyAny>, values: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let timestamps = match copied(timestamps)? {
+        let timestamps = match arrays::copied(timestamps)? {
             Some(timestamps) => timestamps,
             None => timestamps.extract()?,
         };
-        let values = if let Some(floats) = copied(values)? {
+        let values = if let Some(floats) = arrays::copied(values)? {
             Owned::Floats(floats)
-        } else if let Some(ints) = copied(values)? {
+        } else if let Some(ints) = arrays::copied(values)? {
             Owned::Ints(ints)
         } else {
             Owned::Readings(
@@ -489,14 +486,6 @@ impl Samples {
     }
 }
 
-/// The content of a buffer, if the object is one with elements of this type.
-fn copied<T: Element>(object: &Bound<'_, PyAny>) -> PyResult<Option<Vec<T>>> {
-    match PyBuffer::<T>::get(object) {
-        Ok(buffer) => buffer.to_vec(object.py()).map(Some),
-        Err(_) => Ok(None),
-    }
-}
-
 fn reading(object: &Bound<'_, PyAny>) -> PyResult<Reading> {
     if let Some(value) = value::value(object) {
         return Ok(Reading::Value(value));
@@ -505,20 +494,4 @@ fn reading(object: &Bound<'_, PyAny>) -> PyResult<Reading> {
         Some(reason) => Ok(Reading::Failed(reason)),
         None => Err(not_a_value(object)),
     }
-}
-
-/// Numbers as a memoryview of this format.
-fn view<'py, T: Copy>(
-    py: Python<'py>,
-    format: &str,
-    numbers: &[T],
-    bytes: impl Fn(T) -> [u8; 8],
-) -> PyResult<Bound<'py, PyAny>> {
-    let content = PyBytes::new_with(py, numbers.len() * 8, |content| {
-        for (place, number) in content.chunks_exact_mut(8).zip(numbers) {
-            place.copy_from_slice(&bytes(*number));
-        }
-        Ok(())
-    })?;
-    PyMemoryView::from(&content)?.call_method1(intern!(py, "cast"), (format,))
 }

@@ -33,11 +33,11 @@ pub(super) struct Writer {
 impl Shared {
     /// Makes durable what is not: once it returns, all that was recorded before the call.
     pub(super) fn commit(&self, now: i64) -> io::Result<()> {
-        if self.storage.is_read_only() {
-            return Ok(());
-        }
         let mut writer = self.writer.lock();
         self.seal();
+        if self.storage.is_read_only() || self.is_released.load(Ordering::Acquire) {
+            return self.nothing_to_write();
+        }
         let mut written = self.write(&mut writer, now);
         while is_for_want_of_space(&written) && self.make_space(&writer) {
             written = self.write(&mut writer, now);
@@ -45,6 +45,15 @@ impl Shared {
         self.note_trouble(&written);
         self.bound_memory();
         written
+    }
+
+    /// A buffer that must not write has no trouble unless it would have to.
+    fn nothing_to_write(&self) -> io::Result<()> {
+        if self.log.lock().volatile == 0 {
+            return Ok(());
+        }
+        let closed = "the buffer is closed, or open for reading only";
+        Err(io::Error::new(ErrorKind::NotConnected, closed))
     }
 
     fn write(&self, writer: &mut Writer, now: i64) -> io::Result<()> {

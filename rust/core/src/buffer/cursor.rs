@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::commit::Writer;
@@ -100,6 +101,9 @@ impl Cursor {
 impl Shared {
     /// Makes durable what the server has.
     pub(super) fn save_cursor(&self, writer: &mut Writer) -> io::Result<()> {
+        if self.is_released.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let (changes, low, boots) = {
             let mut log = self.log.lock();
             let changes = std::mem::take(&mut log.changes);

@@ -217,6 +217,8 @@ pub(crate) struct Shared {
     waiter: Waiter,
     thread: Waiter,
     closed: AtomicBool,
+    /// The folder may be somebody else's.
+    is_released: AtomicBool,
     written_bytes: AtomicU64,
 }
 
@@ -398,8 +400,8 @@ impl Buffer {
         self.shared.options.durability.is_zero() && !self.shared.storage.is_memory()
     }
 
-    /// Makes durable what is not, and ends the thread. What is recorded later stays in memory
-    /// until a [`Buffer::flush`].
+    /// Makes durable what is not, ends the thread, and lets others open the folder. What is
+    /// recorded later stays in memory.
     ///
     /// # Errors
     /// Those of [`Buffer::flush`].
@@ -409,7 +411,10 @@ impl Buffer {
         if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
         }
-        self.flush()
+        let flushed = self.flush();
+        self.shared.is_released.store(true, Ordering::Release);
+        self.shared.storage.release();
+        flushed
     }
 
     /// Waits until someone calls [`Buffer::wake`] or, with `for_data`, until there is something to
@@ -516,6 +521,7 @@ impl Shared {
             waiter: Waiter::default(),
             thread: Waiter::default(),
             closed: AtomicBool::new(false),
+            is_released: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
         })
     }

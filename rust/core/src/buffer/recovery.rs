@@ -29,7 +29,7 @@ pub struct BufferReport {
     pub samples: u64,
     /// Samples of those that the server lacks.
     pub pending: u64,
-    /// Bytes of torn ends, which were cut off.
+    /// Bytes of torn ends, and of frames that later segments repeat; they were cut off.
     pub truncated_bytes: u64,
     /// Bytes that are no frames, or samples of which nobody knows the pathpoint; they are set
     /// aside.

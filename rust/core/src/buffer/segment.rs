@@ -152,7 +152,8 @@ impl Inventory {
         out.extend_from_slice(&MARK);
     }
 
-    /// Of a segment whose index cannot be used: all frames are looked at, up to a number.
+    /// Of a segment whose index cannot be used: all frames are looked at, up to the number with
+    /// which the next segment begins.
     pub fn from_frames(segment: &Segment, bytes: &[u8], until: u64) -> Self {
         let mut inventory = Inventory::new(segment.clone());
         let mut ids = BTreeMap::new();
@@ -164,11 +165,16 @@ impl Inventory {
         let mut ends = Ends::default();
         for found in frame::scan(bytes) {
             match found {
+                // A later segment repeats it, since nobody knew whether it was durable here.
+                Found::Frame(at, frame) if frame.use_ == Use::Data && frame.seq >= until => {
+                    inventory.torn_at = Some(at);
+                    break;
+                }
                 Found::Frame(at, frame) => {
                     ends.pass(&frame);
                     let end = at + frame.len();
                     if frame.use_ == Use::Data
-                        && inventory.is_next(frame.seq, until)
+                        && inventory.is_next(frame.seq)
                         && inventory.add_frame(&frame, &ids).is_err()
                     {
                         inventory.damage.push((at, end));
@@ -182,10 +188,9 @@ impl Inventory {
         inventory
     }
 
-    /// Whether a frame with this number counts: later segments repeat what is not known to be
-    /// durable in this one.
-    fn is_next(&self, seq: u64, until: u64) -> bool {
-        seq < until && (seq > self.segment.last_seq || self.segment.samples == 0)
+    /// Whether a frame with this number may follow.
+    fn is_next(&self, seq: u64) -> bool {
+        seq > self.segment.last_seq || self.segment.samples == 0
     }
 
     fn add_frame(

@@ -38,6 +38,8 @@ pub trait Storage: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Bytes free for files, if there is a limit.
     fn free(&self) -> Option<u64>;
+    /// Lets others write.
+    fn release(&self) {}
     /// Whether nothing may be written.
     fn is_read_only(&self) -> bool {
         false
@@ -203,6 +205,10 @@ impl Storage for Disk {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    fn release(&self) {
+        *self.open.lock() = Open::default();
     }
 
     fn is_read_only(&self) -> bool {

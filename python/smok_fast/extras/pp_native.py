@@ -1,0 +1,268 @@
+"""What the databases that keep samples in the native buffer have in common.
+
+What the server rejects ends up in a :class:`~smok_fast.extras.quarantine.Quarantine`: it is kept,
+and the rest is uploaded. A sample leaves the buffer for there only once it is safely in there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from smok_fast import minijson
+from smok_fast._core import Buffer
+from smok_fast.exceptions import NotReadedError, OperationFailedError
+from smok_fast.extras.pp_database import BaseDataToSynchronize, BasePathpointDatabase
+from smok_fast.extras.quarantine import Quarantine, QuarantineUpload
+
+if TYPE_CHECKING:
+    from smok_fast.pathpoint import PathpointValueType, ValueOrExcept
+
+__all__ = ["BufferReport", "BufferStatistics", "BufferUpload", "NativePathpointDatabase"]
+
+logger = logging.getLogger(__name__)
+
+#: About how long an upload's body may be, in bytes. Small enough for a slow link to carry in a few
+#: seconds, so that orders need not wait long for it.
+UPLOAD_BYTES = 256 * 1024
+
+#: How often at most it is logged that samples of the same pathpoint were set aside, in seconds.
+LOG_EVERY = 3600.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BufferReport:
+    """What a buffer found when it was opened.
+
+    :ivar segments: segments on disk
+    :ivar samples: samples in them
+    :ivar pending: samples of those that the server lacks
+    :ivar truncated_bytes: bytes of torn ends, which were cut off
+    :ivar quarantined_bytes: bytes that are no samples; they are set aside in ``*.damaged`` files
+    :ivar nameless_samples: samples of which nobody knows the pathpoint any more
+    :ivar cursor_damaged_bytes: bytes of what the server has that make no sense: some samples may be
+        sent again
+    :ivar problems: what could not be read or written
+    """
+
+    segments: int
+    samples: int
+    pending: int
+    truncated_bytes: int
+    quarantined_bytes: int
+    nameless_samples: int
+    cursor_damaged_bytes: int
+    problems: list[str]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was wrong. A torn end is usual after a power cut."""
+        damage = self.quarantined_bytes + self.nameless_samples + self.cursor_damaged_bytes
+        return not damage and not self.problems
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BufferStatistics:
+    """The figures of a buffer, in samples since it was opened unless said otherwise.
+
+    :ivar pathpoints: pathpoints known
+    :ivar recorded: recorded
+    :ivar acknowledged: acknowledged by the server
+    :ivar pending: waiting for their upload, from before too
+    :ivar kept: kept, acknowledged ones included
+    :ivar dropped: what the server lacks and a cap or damage has cost
+    :ivar refused: not recorded since their timestamp was not above the latest one
+    :ivar volatile: not durable yet
+    :ivar segments: segments on disk
+    :ivar bytes: their length in bytes
+    :ivar volatile_bytes: bytes in memory that are not durable
+    :ivar written_bytes: bytes written to disk
+    :ivar damaged_bytes: bytes of segments that are no samples
+    :ivar quarantined: rejected by the server and kept, from before too
+    :ivar trouble: why nothing can be written, None while it can
+    """
+
+    pathpoints: int
+    recorded: int
+    acknowledged: int
+    pending: int
+    kept: int
+    dropped: int
+    refused: int
+    volatile: int
+    segments: int
+    bytes: int
+    volatile_bytes: int
+    written_bytes: int
+    damaged_bytes: int
+    quarantined: int
+    trouble: str | None
+
+
+class BufferUpload(BaseDataToSynchronize):
+    """An upload that the native buffer has made.
+
+    :ivar body: the request's body, MiniJSON
+    :ivar samples: how many samples it carries
+    """
+
+    __slots__ = ("_database", "_is_last_try", "_token", "body", "samples")
+
+    def __init__(
+        self,
+        database: NativePathpointDatabase,
+        body: bytes,
+        token: int,
+        samples: int,
+        is_last_try: bool,
+    ) -> None:
+        self._database = database
+        self._token = token
+        self._is_last_try = is_last_try
+        self.body = body
+        self.samples = samples
+
+    def acknowledge(self) -> None:
+        """The server has it. Called by CommunicatorThread."""
+        self._database.buffer.acknowledge(self._token)
+
+    def negative_acknowledge(self) -> None:
+        """It was not delivered: the same one comes again. Called by CommunicatorThread."""
+        self._database.buffer.refuse(self._token)
+
+    def reject(self, reason: str) -> None:
+        """The server refused its content: smaller ones come next, or what is in it goes into the
+        quarantine. Called by CommunicatorThread.
+
+        :param reason: what the server said
+        """
+        if self._is_last_try:
+            self._database.set_aside(self._token, self.to_json(), reason)
+        else:
+            self._database.buffer.refuse(self._token, rejected=True)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """What the body says."""
+        content: list[dict[str, Any]] = minijson.loads(self.body)
+        return content
+
+
+class NativePathpointDatabase(BasePathpointDatabase):
+    """Keeps samples in the native buffer. Pathpoints record into it without a call of this class.
+
+    :param buffer: the buffer
+    :param quarantine: where samples go that the server rejects
+    :ivar buffer: the native buffer
+    :ivar quarantine: samples that the server has rejected
+    """
+
+    def __init__(self, buffer: Buffer, quarantine: Quarantine) -> None:
+        self.buffer = buffer
+        self.quarantine = quarantine
+        self._logged: dict[str, float] = {}
+
+    def checkpoint(self) -> None:
+        """Log what has happened to the buffer. Called by CommunicatorThread."""
+        for what, detail in self.buffer.take_events():
+            self._log(what, detail)
+
+    def flush(self) -> None:
+        """Return once everything that was recorded before is durable. May be called by any thread.
+
+        :raises OSError: it is not; it stays in memory, and is tried again later
+        """
+        self.buffer.flush()
+
+    def close(self) -> None:
+        """Make durable what is not, and let go of the files. What is recorded later is lost. No-op
+        if called more than once; what goes wrong is logged.
+        """
+        try:
+            self.buffer.close()
+        except OSError as error:
+            logger.error("Samples could not be saved: %s", error)
+        self.checkpoint()
+        self.quarantine.close()
+
+    def statistics(self) -> BufferStatistics:
+        """The present figures. May be called by any thread; cheap."""
+        return BufferStatistics(**self.buffer.statistics(), quarantined=len(self.quarantine))
+
+    def on_new_data(
+        self, pathpoint: str, timestamp: float, value_or_exception: ValueOrExcept
+    ) -> None:
+        """Record a sample. Pathpoints of a device do this natively, without this call.
+
+        :raises ValueError: the pathpoint cannot hold the value
+        """
+        self.buffer.record(pathpoint, timestamp, value_or_exception)
+
+    def get_current_value(self, pathpoint: str) -> tuple[int, PathpointValueType]:
+        """The newest value of a pathpoint."""
+        latest = self.buffer.latest(pathpoint)
+        if latest is None:
+            raise NotReadedError
+        timestamp, value = latest
+        if isinstance(value, OperationFailedError):
+            raise value
+        return timestamp, value
+
+    def get_archive_data(
+        self, pathpoint: str, start: float | None, stop: float | None
+    ) -> Iterator[tuple[int, ValueOrExcept]]:
+        """Samples of a pathpoint with start <= timestamp <= stop, in the order of recording."""
+        return self.buffer.range(pathpoint, start, stop)
+
+    def get_data_to_sync(self) -> BufferUpload | QuarantineUpload | None:
+        """The next upload, or None: first what is to be tried again from the quarantine."""
+        self.checkpoint()
+        again = self.quarantine.next_upload()
+        if again is not None:
+            return again
+        upload = self.buffer.next_upload(UPLOAD_BYTES)
+        return None if upload is None else BufferUpload(self, *upload)
+
+    def set_aside(self, token: int, content: list[dict[str, Any]], reason: str) -> None:
+        """Move an upload into the quarantine. Called by CommunicatorThread.
+
+        :param token: its token
+        :param content: what it says
+        :param reason: what the server said about it
+        :raises OSError: the quarantine cannot be written to; the upload comes again
+        """
+        try:
+            self.quarantine.add(content, reason)
+        except OSError:
+            self.buffer.refuse(token)
+            raise
+        self.buffer.set_aside(token)
+        for entry in content:
+            self._report_set_aside(entry["path"], len(entry["values"]), reason)
+
+    def _report_set_aside(self, path: str, count: int, reason: str) -> None:
+        now = time.monotonic()
+        if now - self._logged.get(path, -LOG_EVERY) >= LOG_EVERY:
+            self._logged[path] = now
+            logger.warning(
+                "The server rejects %d samples of %s; such are kept in the quarantine: %s",
+                count,
+                path,
+                reason,
+            )
+
+    def _log(self, what: str, detail: str) -> None:
+        if what == "failed":
+            logger.error("Samples cannot be saved (%s); they wait in memory", detail)
+        elif what == "recovered":
+            logger.warning("Samples can be saved again")
+        elif what == "dropping":
+            logger.error("There is no room: samples that the server lacks are given up")
+        elif what == "damaged":
+            logger.error("%s are damaged and were set aside", detail)
+        elif what == "clock":
+            logger.warning(
+                "The clock was set: what it stamped since the machine booted moves by %s ms", detail
+            )

@@ -1,0 +1,275 @@
+"""Samples that the server has rejected: kept, listed, and tried again when somebody says so.
+
+They are in a small SQLite file of their own in the buffer's folder, which other processes may look
+at and change: ``smok-fast buffer quarantine`` does. The file is made with the first sample.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from smok_fast.extras.pp_database import BaseDataToSynchronize
+
+__all__ = ["Quarantine", "QuarantineUpload", "QuarantinedSample"]
+
+logger = logging.getLogger(__name__)
+
+#: How many samples are tried again at once.
+BATCH = 500
+
+#: For how many seconds another process may hold the file.
+BUSY = 5.0
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS samples (
+    path TEXT NOT NULL,
+    timestamp INTEGER NOT NULL,
+    sample TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    rejected_at REAL NOT NULL,
+    is_wanted INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (path, timestamp)
+) WITHOUT ROWID
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QuarantinedSample:
+    """A sample that the server has rejected.
+
+    :ivar path: name of the pathpoint
+    :ivar timestamp: when it was read, in milliseconds since the epoch
+    :ivar value: its value, None for a failed read
+    :ivar error_code: why the read failed, a code of OperationFailedReason; None for a value
+    :ivar reason: what the server said
+    :ivar rejected_at: when it did, in seconds since the epoch
+    """
+
+    path: str
+    timestamp: int
+    value: int | float | str | None
+    error_code: str | None
+    reason: str
+    rejected_at: float
+
+
+class QuarantineUpload(BaseDataToSynchronize):
+    """Samples of the quarantine that are tried again."""
+
+    __slots__ = ("_quarantine", "_rows")
+
+    def __init__(self, quarantine: Quarantine, rows: Sequence[tuple[str, int, str]]) -> None:
+        self._quarantine = quarantine
+        self._rows = rows
+
+    def acknowledge(self) -> None:
+        """The server has them: they are in the quarantine no more."""
+        self._quarantine.remove(self._keys())
+
+    def negative_acknowledge(self) -> None:
+        """They were not delivered; they come again."""
+
+    def reject(self, reason: str) -> None:
+        """The server rejects them once more: fewer are tried, and one alone goes back.
+
+        :param reason: what the server said
+        """
+        self._quarantine.rejected_again(self._keys(), reason)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The samples, as the server takes them."""
+        entries: dict[str, list[Any]] = {}
+        for path, _, sample in self._rows:
+            entries.setdefault(path, []).append(json.loads(sample))
+        return [{"path": path, "values": values} for path, values in entries.items()]
+
+    def _keys(self) -> list[tuple[str, int]]:
+        return [(path, timestamp) for path, timestamp, _ in self._rows]
+
+
+class Quarantine:
+    """Samples that the server has rejected. May be called by any thread.
+
+    :param path: the SQLite file; None to keep them in memory only
+    :param clock: gives seconds since the epoch
+    """
+
+    def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+        self._count = 0
+        self._wanted = 0
+        self._batch = BATCH
+        self.refresh()
+
+    def __len__(self) -> int:
+        """How many samples are in it, as far as this process knows."""
+        return self._count
+
+    def refresh(self) -> None:
+        """Look what other processes have done to it."""
+        if self._path is not None and not self._path.exists():
+            return
+        with self._open() as database:
+            self._recount(database)
+
+    def add(self, content: list[dict[str, Any]], reason: str) -> None:
+        """Keep samples.
+
+        :param content: ``[{"path": name, "values": [sample, …]}, …]``, as uploads have it
+        :param reason: what the server said about them
+        :raises OSError: they could not be saved
+        """
+        rows = [
+            (entry["path"], _timestamp(sample), json.dumps(sample), reason, self._clock())
+            for entry in content
+            for sample in entry["values"]
+        ]
+        statement = (
+            "INSERT OR REPLACE INTO samples (path, timestamp, sample, reason, rejected_at) "
+            "VALUES (?, ?, ?, ?, ?)"
+        )
+        self._change(statement, rows)
+
+    def remove(self, keys: Sequence[tuple[str, int]] | None = None) -> None:
+        """Forget samples.
+
+        :param keys: pathpoint and timestamp of each; None for all
+        :raises OSError: the file cannot be changed
+        """
+        if keys is None:
+            self._change("DELETE FROM samples", [()])
+        else:
+            self._change("DELETE FROM samples WHERE path = ? AND timestamp = ?", keys)
+        self._batch = BATCH
+
+    def retry(self, path: str | None = None) -> None:
+        """Have samples uploaded again, by whoever has the buffer open.
+
+        :param path: name of a pathpoint; None for all
+        :raises OSError: the file cannot be changed
+        """
+        if path is None:
+            self._change("UPDATE samples SET is_wanted = 1", [()])
+        else:
+            self._change("UPDATE samples SET is_wanted = 1 WHERE path = ?", [(path,)])
+
+    def rejected_again(self, keys: Sequence[tuple[str, int]], reason: str) -> None:
+        """The server rejects samples again. Called by CommunicatorThread.
+
+        :param keys: pathpoint and timestamp of each
+        :param reason: what the server said
+        :raises OSError: the file cannot be changed
+        """
+        self._batch = max(len(keys) // 2, 1)
+        if len(keys) > 1:
+            return
+        self._change(
+            "UPDATE samples SET is_wanted = 0, reason = ? WHERE path = ? AND timestamp = ?",
+            [(reason, *key) for key in keys],
+        )
+
+    def next_upload(self) -> QuarantineUpload | None:
+        """Samples that are to be uploaded again; None if there are none."""
+        if not self._wanted:
+            return None
+        statement = (
+            "SELECT path, timestamp, sample FROM samples WHERE is_wanted "
+            "ORDER BY path, timestamp LIMIT ?"
+        )
+        with self._open() as database:
+            rows = database.execute(statement, (self._batch,)).fetchall()
+        return QuarantineUpload(self, rows) if rows else None
+
+    def samples(self) -> Iterator[QuarantinedSample]:
+        """All samples, by pathpoint and time.
+
+        :raises OSError: the file cannot be read
+        """
+        if self._path is not None and not self._path.exists():
+            return
+        statement = (
+            "SELECT path, timestamp, sample, reason, rejected_at FROM samples "
+            "ORDER BY path, timestamp"
+        )
+        with self._open() as database:
+            rows = database.execute(statement).fetchall()
+        for path, timestamp, text, reason, rejected_at in rows:
+            sample = json.loads(text)
+            failed = sample[0] is False
+            yield QuarantinedSample(
+                path,
+                timestamp,
+                None if failed else sample[1],
+                sample[2] if failed else None,
+                reason,
+                rejected_at,
+            )
+
+    def close(self) -> None:
+        """Close the file. It is opened again when needed."""
+        if self._path is None:
+            return
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def _change(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        with self._open() as database:
+            with database:
+                database.executemany(statement, rows)
+            self._recount(database)
+
+    def _recount(self, database: sqlite3.Connection) -> None:
+        count = "SELECT COUNT(*), COALESCE(SUM(is_wanted), 0) FROM samples"
+        self._count, self._wanted = database.execute(count).fetchone()
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """The database, for this thread alone; an OSError instead of SQLite's errors."""
+        with self._lock:
+            try:
+                if self._database is None:
+                    self._database = self._connect()
+                yield self._database
+            except sqlite3.Error as error:
+                raise OSError(f"quarantine {self._path}: {error}") from error
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return self._connect_once()
+        except sqlite3.DatabaseError as error:
+            if self._path is None or isinstance(error, sqlite3.OperationalError):
+                raise
+            aside = self._path.with_name(f"{self._path.name}.damaged-{int(self._clock())}")
+            logger.error("The quarantine %s is damaged (%s), now %s", self._path, error, aside)
+            self._path.replace(aside)
+            return self._connect_once()
+
+    def _connect_once(self) -> sqlite3.Connection:
+        where = ":memory:" if self._path is None else self._path
+        database = sqlite3.connect(where, timeout=BUSY, check_same_thread=False)
+        try:
+            database.execute("PRAGMA synchronous = FULL")
+            with database:
+                database.execute(SCHEMA)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+
+def _timestamp(sample: Sequence[Any]) -> int:
+    return int(sample[1] if sample[0] is False else sample[0])
