@@ -193,7 +193,7 @@ def test_ten_threads_record_while_another_uploads_and_nothing_is_lost(
             found = buffer.next_upload(1000)
             if found is None:
                 continue
-            body, token, samples = found
+            body, token, samples, _ = found
             attempts += 1
             if attempts % 3 == 0:
                 assert buffer.refuse(token)
