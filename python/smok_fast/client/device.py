@@ -46,13 +46,20 @@ from smok_fast.extras import (
     BaseSensorWriteDatabase,
     InMemoryArchivesDatabase,
     InMemoryBAOBDatabase,
-    InMemoryEventDatabase,
     InMemoryMacroDatabase,
     InMemoryMetadataDatabase,
     InMemoryPathpointDatabase,
     InMemoryPredicateDatabase,
     InMemorySensorDatabase,
     InMemorySensorWriteDatabase,
+    SQLiteArchivesDatabase,
+    SQLiteBAOBDatabase,
+    SQLiteEventDatabase,
+    SQLiteMacroDatabase,
+    SQLiteMetadataDatabase,
+    SQLitePredicateDatabase,
+    SQLiteSensorDatabase,
+    SQLiteSensorWriteDatabase,
 )
 from smok_fast.metadata import PlainMetadata
 from smok_fast.pathpoint.orders import MessageOrder, Section
@@ -63,6 +70,7 @@ from smok_fast.predicate import BaseStatistic, Color, Event
 from smok_fast.predicate.registration import CollectionOfStatistics, StatisticRegistration
 from smok_fast.predicate.undefined import UndefinedStatistic
 from smok_fast.sensor import Sensor, SensorWriteEvent, fqtsify
+from smok_fast.state import StateFile
 from smok_fast.sync.archives import ArchivesTask
 from smok_fast.sync.baobs import BAOBsTask
 from smok_fast.sync.base import SyncTask
@@ -106,15 +114,17 @@ class SMOKDevice:
 
     :param cert: the device certificate: a path, a file-like object, or its PEM as bytes
     :param priv_key: its private key; likewise
-    :param evt_database: where events are kept, or the path of the device's state file
+    :param evt_database: the path of the device's state file, where everything is kept that is not
+        given a database of its own, see :class:`~smok_fast.state.StateFile`; a relative one begins
+        at the working folder. Or where events are kept: then there is no state file
     :param pp_database: where samples are kept; in memory if None
-    :param macro_database: where macros are kept; in memory if None
-    :param meta_database: where metadata is kept; in memory if None
-    :param sensor_database: where sensors are kept; in memory if None
-    :param baob_database: where BAOBs are kept; in memory if None
-    :param pred_database: where predicates are kept; in memory if None
-    :param arch_database: where the list of archived pathpoints is kept; in memory if None
-    :param sensor_write_database: where the log of sensor writes is kept; in memory if None
+    :param macro_database: where macros are kept; None for the state file, or else memory
+    :param meta_database: where metadata is kept; likewise
+    :param sensor_database: where sensors are kept; likewise
+    :param baob_database: where BAOBs are kept; likewise
+    :param pred_database: where predicates are kept; likewise
+    :param arch_database: where the list of archived pathpoints is kept; likewise
+    :param sensor_write_database: where the log of sensor writes is kept; likewise
     :param allow_sync: whether to talk to the server in the background; can be set later, as an
         attribute
     :param dont_obtain_orders: do not fetch orders; implies ``dont_do_baobs``
@@ -141,8 +151,11 @@ class SMOKDevice:
     :param archives_interval: seconds between two fetches of the list of archived pathpoints
     :param macros_interval: seconds between two fetches of the macros
     :param upload_linger: seconds for which new samples gather before they are uploaded
+    :param state_classes: classes of which the states of predicates may hold instances, besides
+        plain data, to be kept in the state file; see :class:`~smok_fast.extras.SQLiteEventDatabase`
 
     :raises InvalidCredentials: certificate or key cannot be used; the message says which and why
+    :raises StateInUseError: the state file belongs to another device that runs
     :raises ValueError: the arguments contradict each other
     :ivar device_id: device ID (str)
     :ivar environment: environment of the certificate
@@ -152,6 +165,7 @@ class SMOKDevice:
     :ivar metadata: plain metadata of this device
     :ivar baobs_loaded: whether BAOBs were synchronized once
     :ivar cert_data: the device certificate, as given
+    :ivar state_file: the state file, None if there is none
     """
 
     def __init__(
@@ -189,6 +203,7 @@ class SMOKDevice:
         archives_interval: float = 600.0,
         macros_interval: float = 1800.0,
         upload_linger: float = 5.0,
+        state_classes: Sequence[type] = (),
     ) -> None:
         if startup_delay is not None:
             warnings.warn("startup_delay is deprecated: use delayed_boot", DeprecationWarning, 2)
@@ -219,24 +234,40 @@ class SMOKDevice:
         self._timezone: zoneinfo.ZoneInfo | None = None
         self._order_queue = OrderQueue()
 
-        self.evt_database = (
-            evt_database if isinstance(evt_database, BaseEventDatabase) else InMemoryEventDatabase()
-        )
+        self.evt_database: BaseEventDatabase
         self.pp_database = pp_database or InMemoryPathpointDatabase()
-        self.macros_database = macro_database or InMemoryMacroDatabase()
-        self.meta_database = meta_database or InMemoryMetadataDatabase()
-        self.sensor_database = sensor_database or InMemorySensorDatabase()
-        self.baob_database = baob_database or InMemoryBAOBDatabase()
-        self.pred_database = pred_database or InMemoryPredicateDatabase()
-        self.arch_database = arch_database or InMemoryArchivesDatabase()
-        self.sensor_write_database = sensor_write_database or InMemorySensorWriteDatabase()
         if isinstance(self.pp_database, InMemoryPathpointDatabase):
             self._buffer, self._store = self.pp_database.buffer, None
         else:
             self._buffer, self._store = Buffer(0), self.pp_database
 
         self._credentials = Credentials(cert, priv_key)
+        self.state_file: StateFile | None = None
         try:
+            if isinstance(evt_database, BaseEventDatabase):
+                self.evt_database = evt_database
+            else:
+                self.state_file = StateFile(evt_database)
+                self.evt_database = SQLiteEventDatabase(self.state_file, classes=state_classes)
+                macro_database = macro_database or SQLiteMacroDatabase(self.state_file)
+                meta_database = meta_database or SQLiteMetadataDatabase(self.state_file)
+                sensor_database = sensor_database or SQLiteSensorDatabase(self.state_file)
+                baob_database = baob_database or SQLiteBAOBDatabase(self.state_file)
+                pred_database = pred_database or SQLitePredicateDatabase(
+                    self.state_file, classes=state_classes
+                )
+                arch_database = arch_database or SQLiteArchivesDatabase(self.state_file)
+                sensor_write_database = sensor_write_database or SQLiteSensorWriteDatabase(
+                    self.state_file
+                )
+            self.macros_database = macro_database or InMemoryMacroDatabase()
+            self.meta_database = meta_database or InMemoryMetadataDatabase()
+            self.sensor_database = sensor_database or InMemorySensorDatabase()
+            self.baob_database = baob_database or InMemoryBAOBDatabase()
+            self.pred_database = pred_database or InMemoryPredicateDatabase()
+            self.arch_database = arch_database or InMemoryArchivesDatabase()
+            self.sensor_write_database = sensor_write_database or InMemorySensorWriteDatabase()
+
             self.device_id = self._credentials.device_id
             self.environment = self._credentials.environment
             self.cert = self._credentials.cert_path, self._credentials.key_path
@@ -276,6 +307,8 @@ class SMOKDevice:
                 self._boot(startup_delay or 0.0)
         except BaseException:
             self._credentials.close()
+            if self.state_file is not None:
+                self.state_file.close()
             raise
 
     def _conversations(
@@ -366,6 +399,8 @@ class SMOKDevice:
         busy = [thread.name for thread in self._threads() if thread.is_alive()]
         if busy and self.boot_completed:
             logger.warning("Closed while still busy, left to themselves: %s", ", ".join(busy))
+        if self.state_file is not None:
+            self.state_file.close()
 
     def _stop(self, threads: Sequence[TerminableThread], deadline: float) -> None:
         for thread in threads:
@@ -874,8 +909,12 @@ class SMOKDevice:
         them.
         """
         for kwargs in self.pred_database.get_all_predicates():
-            predicate = UndefinedStatistic(device=self, **kwargs)
-            self.predicates[predicate.predicate_id] = predicate
+            try:
+                predicate = UndefinedStatistic(device=self, **kwargs)
+            except TypeError:
+                logger.exception("A predicate of the last run makes no sense")
+            else:
+                self.predicates[predicate.predicate_id] = predicate
 
     # --- What the server knows about this device
     # ---------------------------------------------------

@@ -136,7 +136,7 @@ class DataTask(SyncTask):
 
 
 class CheckpointTask(SyncTask):
-    """Has a database of samples save what it has not saved yet."""
+    """Has the database of samples, and the state file, save what they have not saved yet."""
 
     name = "checkpoint"
     needs_link = False
@@ -145,6 +145,8 @@ class CheckpointTask(SyncTask):
     def exchange(self) -> bool:
         """Save."""
         self.device.pp_database.checkpoint()
+        if self.device.state_file is not None:
+            self.device.state_file.checkpoint()
         return False
 
 
