@@ -4,7 +4,7 @@ Invariants:
 
 - Memory leads and the file follows. A change of a row is noted in memory at once, and is on the
   disk when a :meth:`StateFile.commit` after it returns, together with every other change noted
-  before: all of them or, if the power goes first, none.
+  before: all of them or, if the power goes first, none. Large values have a transaction each.
 - The device always runs. A file that cannot be used is moved aside, with an error in the log, and a
   new one takes its place, with everything that memory holds. While nothing can be written
   (read-only or full disk, failing card) the changes wait in memory and are tried again; that is
@@ -19,6 +19,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -47,6 +48,11 @@ Key: TypeAlias = tuple[Any, ...]
 #: Seconds from one try to write to the next while it fails, unless somebody insists.
 RETRY_EVERY = 10.0
 
+#: How many bytes must be free on the disk for anything to be written, besides twice what is to be
+#: written: enough for SQLite to move its log to the file proper. Without that a write that fills
+#: the disk would leave a log that holds all the space and can neither be moved nor shortened.
+RESERVE = 1 << 20
+
 #: How many seconds to wait for another process that reads the file, or works on it by hand.
 BUSY_FOR = 1.0
 
@@ -66,6 +72,10 @@ _CIRCUMSTANCES = {
 
 #: Those that pass by themselves, so that the connection may stay.
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_LOCKED}
+
+#: What SQLite, or the system below it, may raise. UnicodeDecodeError: an error message that quotes
+#: a damaged file.
+_FAULTS = (OSError, sqlite3.Error, UnusableFile, UnicodeDecodeError, MemoryError)
 
 #: What is raised about a single row: the fault is in what it holds.
 _ABOUT_THE_ROW = (
@@ -145,10 +155,9 @@ class Table:
     def _load(self, row: Row) -> None:
         self._rows[row[: self.definition.key_length]] = row
 
-    def _take_changes(self) -> list[tuple[Table, Key, Row | None]]:
-        changes = [(self, key, self._rows.get(key)) for key in self._changed]
-        self._changed.clear()
-        return changes
+    def _take_change(self, key: Key) -> tuple[Table, Key, Row | None]:
+        del self._changed[key]
+        return self, key, self._rows.get(key)
 
     def _note_saved(self, key: Key, row: Row | None) -> None:
         if self.definition.large and row is not None and self._rows.get(key) is row:
@@ -198,7 +207,7 @@ class StateFile:
         self._reports: list[tuple[Any, ...]] = []
         try:
             self._use(self._load)
-        except (OSError, sqlite3.Error, UnusableFile, MemoryError) as error:
+        except _FAULTS as error:
             self._failed(error)
             self._load_copy()
         except BaseException:
@@ -283,7 +292,7 @@ class StateFile:
     def _flush(self) -> None:
         try:
             self._use(self._save)
-        except (OSError, sqlite3.Error, UnusableFile, StateInUseError, MemoryError) as error:
+        except (*_FAULTS, StateInUseError) as error:
             self._failed(error)
         else:
             self._succeeded()
@@ -298,7 +307,7 @@ class StateFile:
                     self._connection = self._connect()
                 action(self._connection)
                 return
-            except (sqlite3.DatabaseError, UnusableFile) as error:
+            except (sqlite3.Error, UnusableFile, UnicodeDecodeError) as error:
                 label = _label(error)
                 if label is None or not may_try_again:
                     raise
@@ -308,7 +317,10 @@ class StateFile:
     def _connect(self) -> sqlite3.Connection:
         if self._lock_descriptor is None:
             self._lock_descriptor = _take_lock(self.path)
+        existed = self.path.exists()
         connection, is_new = _connect(self.path)
+        if is_new and existed:
+            self._report(logging.WARNING, "The state file %s was empty", self.path)
         if is_new:
             with self._lock:
                 lost = sum(table._begin_anew() for table in self.tables.values())
@@ -364,18 +376,44 @@ class StateFile:
                 connection, _ = _connect(copy)
                 with contextlib.closing(connection):
                     self._load(connection, with_large=True)
-        except (OSError, sqlite3.Error, UnusableFile) as error:
+        except _FAULTS as error:
             self._report(logging.ERROR, "Nor can the state be read: %s", error)
 
     def _save(self, connection: sqlite3.Connection) -> None:
-        """Write all changes in one transaction."""
+        """Write all changes: those of small rows in one transaction, and each large value in one of
+        its own, so that one for which there is no space holds up nothing else.
+        """
+        shortage: OSError | None = None
+        for keys in self._batches():
+            try:
+                self._save_batch(connection, keys)
+            except OSError as error:
+                shortage = error
+        if shortage is not None:
+            raise shortage
+
+    def _batches(self) -> list[list[tuple[Table, Key]]]:
+        """The keys of the rows that are to be written, those of one transaction together."""
+        small: list[tuple[Table, Key]] = []
+        batches = [small]
         with self._lock:
-            changes = [change for table in self.tables.values() for change in table._take_changes()]
+            for table in self.tables.values():
+                keys = [(table, key) for key in table._changed]
+                if table.definition.large:
+                    batches += [[key] for key in keys]
+                else:
+                    small += keys
+        return [batch for batch in batches if batch]
+
+    def _save_batch(self, connection: sqlite3.Connection, keys: list[tuple[Table, Key]]) -> None:
+        with self._lock:
+            changes = [table._take_change(key) for table, key in keys]
         try:
+            _check_space(self.path.parent, [row for _, _, row in changes if row is not None])
             unsaved = _execute(connection, changes)
         except BaseException:
             with self._lock:
-                for table, key, _ in changes:
+                for table, key in keys:
                     table._changed[key] = None
             raise
         with self._lock:
@@ -397,14 +435,14 @@ class StateFile:
             try:
                 row = self._connection.execute(table.definition.select_large, key).fetchone()
                 return None if row is None else bytes(row[0])
-            except (sqlite3.Error, TypeError) as error:
+            except (*_FAULTS, TypeError) as error:
                 reason = error
         name = table.definition.name
         self._report(logging.ERROR, "A value of %s cannot be read: %r: %s", name, key, reason)
         return None
 
     def _failed(self, error: Exception) -> None:
-        if _code(error) not in _PASSING:
+        if _code(error) not in _PASSING and getattr(error, "errno", None) != errno.ENOSPC:
             self._disconnect()
         self._retry_at = self._clock() + RETRY_EVERY
         if self._failing_since is None:
@@ -482,6 +520,18 @@ def _execute(
     return unsaved
 
 
+def _check_space(folder: Path, rows: Iterable[Row]) -> None:
+    """Look whether there is space to write rows.
+
+    :raises OSError: there is not
+    """
+    size = sum(len(value) for row in rows for value in row if isinstance(value, str | bytes))
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and free < RESERVE + 2 * size:  # some file systems tell nothing
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {free} bytes are free")
+
+
 def _take_lock(path: Path) -> int:
     """Lock the lock file of a state file. It stays locked until the descriptor is closed, at the
     latest by the end of the process.
@@ -534,5 +584,7 @@ def _label(error: Exception) -> str | None:
     """What to call a file about which this is said; None if its content is not to blame."""
     if isinstance(error, UnusableFile):
         return error.label
+    if isinstance(error, UnicodeDecodeError):
+        return "damaged"
     code = _code(error)
     return None if code is None or code in _CIRCUMSTANCES else "damaged"

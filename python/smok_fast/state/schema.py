@@ -42,14 +42,14 @@ MIGRATIONS: list[tuple[str, ...]] = [
     ),
 ]
 
-#: WAL: a commit is one append and one fsync. The log goes to the file proper at 1000 pages, which
-#: is SQLite's own figure, and is cut to 4 MiB after a large BAOB. The last two guard against what
-#: a damaged file may hold.
+#: WAL: a commit is one append and one fsync. The log goes to the file proper when it has 256 pages
+#: of 4 KiB, and is cut to as much after a large BAOB. The last two guard against what a damaged
+#: file may hold.
 SETTINGS = (
     "journal_mode = WAL",
     "synchronous = FULL",
-    "wal_autocheckpoint = 1000",
-    f"journal_size_limit = {4 << 20}",
+    "wal_autocheckpoint = 256",
+    f"journal_size_limit = {1 << 20}",
     "cell_size_check = ON",
     "trusted_schema = OFF",
 )
