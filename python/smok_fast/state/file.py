@@ -481,6 +481,10 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with path.open("rb") as file:
+        write_version = file.read(19)[18:]
+    if write_version > b"\x02":  # SQLite would only read it, and say that it is read-only
+        raise UnusableFile("damaged", "its header is of no known format")
     connection = sqlite3.connect(
         path, timeout=BUSY_FOR, isolation_level=None, check_same_thread=False
     )

@@ -3,20 +3,21 @@
 What JSON gives back exactly is kept as JSON. The rest is pickled, and read back by an unpickler
 that is no interpreter any more:
 
-- Of pickle's operations only those that build values are known; none sets an attribute, none makes
-  an object without calling its constructor, none consults ``copyreg``.
-- A name stands for a function of a table here, for an enumeration that the program has loaded, or
-  for a class that the caller allows. Nothing is imported, and no class is handed out that the bytes
-  could change: they get a function that calls it.
+- Of pickle's operations only those that build values and call a function are known: none sets an
+  attribute, none makes an object by itself, none consults ``copyreg``.
+- A name stands for a function of a table here, or for an enumeration that the program has loaded.
+  Nothing is imported, and no class is handed out that the bytes could change: they get a function
+  that calls it.
+- An object of a class that the caller allows is a call, too, of a function that makes one and sets
+  its attributes as that class says. That class's code runs then, and no other's.
 - What was written is read back at once: what could not be read later is refused now.
-
-A class that the caller allows is unpickled as that class says, attributes and all.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import copyreg
 import datetime
 import decimal
 import enum
@@ -55,9 +56,6 @@ _OPERATIONS = frozenset(
     STACK_GLOBAL REDUCE
     """.split()  # noqa: SIM905 - a list of one word a line is no list to read
 )
-
-#: What instances of an allowed class take besides.
-_OPERATIONS_ON_OBJECTS = frozenset(("NEWOBJ", "NEWOBJ_EX", "BUILD"))
 
 
 def encode(value: object, classes: Iterable[type] = ()) -> str | bytes:
@@ -102,13 +100,10 @@ def dumps(value: object, classes: Iterable[type] = ()) -> bytes:
     :param classes: classes that may be in it besides plain data
     :raises ValueError: it cannot be kept; the message says why
     """
-    buffer = io.BytesIO()
-    try:
-        _Pickler(buffer, _PROTOCOL).dump(value)
-    except Exception as error:
-        raise ValueError(f"it cannot be pickled: {error!r}") from error
-    data = buffer.getvalue()
-    loads(data, classes)
+    classes = tuple(classes)
+    data = _dump(value, classes)
+    # What it is read back as must be a value, too: a class, say, would come back as a function
+    _dump(loads(data, classes), classes)
     return data
 
 
@@ -125,13 +120,8 @@ def loads(
     :raises ValueError: the bytes are no pickle, or one of something else than plain data
     """
     allowed = {(cls.__module__, cls.__qualname__): cls for cls in classes}
-    operations = _OPERATIONS | _OPERATIONS_ON_OBJECTS if allowed else _OPERATIONS
     try:
-        for operation, argument, _ in pickletools.genops(data):
-            if operation.name not in operations:
-                raise ValueError(f"{operation.name} is no operation that plain data needs")
-            if operation.name == "LONG_BINPUT" and not 0 <= (argument or 0) <= len(data):
-                raise ValueError("a place in the memo is out of proportion")
+        _check(data)
         return _Unpickler(io.BytesIO(data), allowed, known_event).load()
     except ValueError:
         raise
@@ -177,6 +167,29 @@ class Encoder:
         return data
 
 
+def _dump(value: object, classes: tuple[type, ...]) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        _Pickler(buffer, classes).dump(value)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"it cannot be pickled: {error!r}") from error
+    return buffer.getvalue()
+
+
+def _check(data: bytes) -> None:
+    """Look whether a pickle consists of known operations only.
+
+    :raises ValueError: it does not
+    """
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name not in _OPERATIONS:
+            raise ValueError(f"{operation.name} is no operation that plain data needs")
+        if operation.name == "LONG_BINPUT" and not 0 <= (argument or 0) <= len(data):
+            raise ValueError("a place in the memo is out of proportion")
+
+
 def _is_json(value: object) -> bool:
     """Whether JSON gives a value back exactly."""
     if type(value) is dict:
@@ -190,6 +203,40 @@ def _is_json(value: object) -> bool:
 
 def _event(data: bytes) -> Event:
     return Event.from_pickle(data)
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    """What :func:`_object` needs to make an object again, after its class.
+
+    :raises ValueError: the class has its objects made in some way of its own
+    """
+    function, arguments, *rest = value.__reduce_ex__(_PROTOCOL)
+    if function is not copyreg.__newobj__:  # type: ignore[attr-defined]
+        raise ValueError(f"the __reduce__ of {type(value).__qualname__} is of an unknown kind")
+    state, items, pairs = (*rest, None, None, None)[:3]
+    return arguments[1:], state, list(items or ()), list(pairs or ())
+
+
+def _object(
+    cls: type,
+    arguments: tuple[Any, ...],
+    state: Any,
+    items: list[Any],
+    pairs: list[tuple[Any, Any]],
+) -> object:
+    """An object of an allowed class, as ``object.__reduce_ex__`` documents it."""
+    value: Any = cls.__new__(cls, *arguments)
+    for item in items:
+        value.append(item)
+    for key, item in pairs:
+        value[key] = item
+    if hasattr(value, "__setstate__"):
+        value.__setstate__(state)
+    elif state is not None:
+        attributes, slots = state if isinstance(state, tuple) else (state, None)
+        for name, content in {**(attributes or {}), **(slots or {})}.items():
+            object.__setattr__(value, name, content)
+    return value
 
 
 #: What a pickle may name, and the functions that it gets for it.
@@ -212,12 +259,20 @@ _NAMES: dict[tuple[str, str], Callable[..., object]] = {
         OperationFailedError,
         Time,
         _event,
+        _object,
     )
 }
 
 
 class _Pickler(pickle.Pickler):
-    """Takes apart by calls of their constructors what pickle would take apart otherwise."""
+    """Takes apart by calls of their constructors what pickle would take apart otherwise, and
+    refuses what it does not know.
+    """
+
+    def __init__(self, file: io.BytesIO, classes: tuple[type, ...]) -> None:
+        super().__init__(file, _PROTOCOL)
+        self._classes = classes
+        self._taken_apart: set[int] = set()
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
@@ -235,7 +290,14 @@ class _Pickler(pickle.Pickler):
             return kind, (value.hex,)
         if kind is zoneinfo.ZoneInfo and value.key is not None:
             return kind, (value.key,)
-        return NotImplemented
+        if kind in self._classes:
+            if id(value) in self._taken_apart:  # else pickle would know it from its memo
+                raise ValueError(f"an object of {kind.__qualname__} holds itself")
+            self._taken_apart.add(id(value))
+            return _object, (kind.__module__, kind.__qualname__, *_parts(value))
+        if kind in _NAMES.values() or callable(value):
+            return NotImplemented  # of what is called the unpickler knows the names
+        raise ValueError(f"an object of {kind.__module__}.{kind.__qualname__} is no plain data")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -252,20 +314,25 @@ class _Unpickler(pickle.Unpickler):
         self._known_event = known_event
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in self._allowed:
-            return self._allowed[module, name]
         function = _NAMES.get((module, name)) or _enumeration(module, name)
         if function is None:
             raise ValueError(f"{module}.{name} is no plain data")
-        known_event = self._known_event
 
-        def call(*args: object) -> object:
+        def call(*args: Any) -> object:
+            if function is _object:
+                return self._object(*args)
             value = function(*args)
-            if isinstance(value, Event) and known_event is not None:
-                return known_event(value)
+            if isinstance(value, Event) and self._known_event is not None:
+                return self._known_event(value)
             return value
 
         return call  # and not the function, which may be a class that all others share
+
+    def _object(self, module: str, name: str, *parts: Any) -> object:
+        cls = self._allowed.get((module, name))
+        if cls is None:
+            raise ValueError(f"{module}.{name} is not allowed")
+        return _object(cls, *parts)
 
 
 def _enumeration(module: str, name: str) -> Callable[[object], object] | None:

@@ -153,7 +153,7 @@ def prepare(connection: sqlite3.Connection) -> bool:
         connection.execute(f"PRAGMA {setting}")
     finding = _pragma(connection, "quick_check(1)")
     if version < 0 or finding != "ok":
-        raise UnusableFile("damaged", f"SQLite's check says: {finding}")
+        raise UnusableFile("damaged", f"SQLite says: {' '.join(str(finding).split())}")
     for number, statements in enumerate(MIGRATIONS[version:], version + 1):
         connection.execute("BEGIN IMMEDIATE")
         for statement in statements:
