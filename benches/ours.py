@@ -19,7 +19,7 @@ def offline_device() -> object:
 
     folder = tempfile.mkdtemp(prefix="smok-fast-bench-")
     made = create_development_certificates(folder, "bench")
-    return SMOKDevice(str(made.cert), str(made.key), "bench", allow_sync=False)
+    return SMOKDevice(str(made.cert), str(made.key), f"{folder}/state", allow_sync=False)
 
 
 def constant_pathpoints(device: object, count: int) -> list[object]:

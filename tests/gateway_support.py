@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socketserver
 import threading
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from smok_fast.basics import StorageLevel
@@ -38,7 +40,8 @@ class Recorder(SMOKDevice):
         self.successful_syncs = 0
         self.synced = threading.Event()
         self.failed = threading.Event()
-        options = {"evt_database": "state", "url": url, **QUICK, **options}
+        state = Path(certificate.cert).with_name(f"state-{uuid.uuid4().hex}")
+        options = {"evt_database": state, "url": url, **QUICK, **options}
         super().__init__(str(certificate.cert), str(certificate.key), **options)
 
     def provide_unknown_pathpoint(

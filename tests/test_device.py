@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import tempfile
 import threading
 import time
@@ -54,13 +55,17 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(device_certificate: Callable[..., Any]) -> Iterator[Callable[..., SMOKDevice]]:
+def start(
+    device_certificate: Callable[..., Any], tmp_path: Path
+) -> Iterator[Callable[..., SMOKDevice]]:
     """Makes devices, whose server cannot be reached unless a test says otherwise."""
+    number = itertools.count()
     with contextlib.ExitStack() as stack:
 
         def make(cls: type[SMOKDevice] = SMOKDevice, **options: Any) -> SMOKDevice:
             certificate = device_certificate(DEVICE_ID)
-            options = {"evt_database": "state", "url": "http://127.0.0.1:9", **options}
+            state = tmp_path / f"state-{next(number)}"
+            options = {"evt_database": state, "url": "http://127.0.0.1:9", **options}
             device = cls(str(certificate.cert), str(certificate.key), **options)
             return stack.enter_context(device)
 
@@ -192,10 +197,11 @@ def test_every_database_of_the_reference_is_taken_in_its_place(
 
 
 def test_the_third_argument_may_be_a_path(start: Callable[..., SMOKDevice], tmp_path: Path) -> None:
+    events = []
     for place in (tmp_path / "state", str(tmp_path / "state")):
         device = start(evt_database=place)
-        event = device.open_event(1, None, 1, False, "token", "group", "message")
-        assert list(device.get_all_open_events()) == [event]
+        events.append(device.open_event(1, None, 1, False, "token", "group", "message"))
+        assert list(device.get_all_open_events()) == events
         device.close()
 
 
@@ -258,6 +264,7 @@ def test_the_url_is_that_of_the_argument_then_the_environment_then_the_certifica
     device_certificate: Callable[..., Any],
     start: Callable[..., SMOKDevice],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     urls = {
         Environment.LOCAL_DEVELOPMENT: "http://http-api",
@@ -266,7 +273,9 @@ def test_the_url_is_that_of_the_argument_then_the_environment_then_the_certifica
     }
     for environment, url in urls.items():
         made = device_certificate("x", environment)
-        with SMOKDevice(str(made.cert), str(made.key), "state", delayed_boot=True) as device:
+        with SMOKDevice(
+            str(made.cert), str(made.key), tmp_path / "state", delayed_boot=True
+        ) as device:
             assert (device.url, device.environment, device.device_id) == (url, environment, "x")
     monkeypatch.setenv("SMOK_BASE_URL", "http://127.0.0.1:10/")
     assert start(url=None, delayed_boot=True).url == "http://127.0.0.1:10"
@@ -276,7 +285,7 @@ def test_the_url_is_that_of_the_argument_then_the_environment_then_the_certifica
 
 
 def test_what_the_user_s_databases_raise_leaves_nothing_behind(
-    device_certificate: Callable[..., Any], environment: Path
+    device_certificate: Callable[..., Any], environment: Path, tmp_path: Path
 ) -> None:
     made = device_certificate(DEVICE_ID)
 
@@ -298,7 +307,7 @@ def test_what_the_user_s_databases_raise_leaves_nothing_behind(
         {"pred_database": Forgetful()},
     ):
         with pytest.raises(OSError, match="of the user's database") as error:
-            SMOKDevice(made.cert.read_bytes(), made.key.read_bytes(), "state", **options)
+            SMOKDevice(made.cert.read_bytes(), made.key.read_bytes(), tmp_path / "state", **options)
         assert list(environment.iterdir()) == []
         assert threads() == set()
         del error
@@ -326,7 +335,7 @@ def test_bad_credentials_are_named_and_leave_nothing_behind(
     ]
     for cert, key, words in cases:
         with pytest.raises(InvalidCredentials) as refusal:
-            SMOKDevice(cert, key, "state", url="http://127.0.0.1:9")
+            SMOKDevice(cert, key, tmp_path / "state", url="http://127.0.0.1:9")
         for word in words:
             assert word in str(refusal.value)
         assert list(environment.iterdir()) == []
@@ -334,13 +343,13 @@ def test_bad_credentials_are_named_and_leave_nothing_behind(
 
 
 def test_temporary_files_go_with_the_device(
-    device_certificate: Callable[..., Any], environment: Path
+    device_certificate: Callable[..., Any], environment: Path, tmp_path: Path
 ) -> None:
     made = device_certificate(DEVICE_ID)
     with (
         made.cert.open("rb") as cert,
         made.key.open("rb") as key,
-        SMOKDevice(cert, key, "state", url="http://127.0.0.1:9") as device,
+        SMOKDevice(cert, key, tmp_path / "state", url="http://127.0.0.1:9") as device,
     ):
         assert {path.stat().st_mode & 0o777 for path in environment.iterdir()} == {0o600}
         assert sorted(map(str, environment.iterdir())) == sorted(device.cert)

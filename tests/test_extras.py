@@ -1,8 +1,10 @@
-"""The databases of ``smok_fast.extras`` that forget everything when the program ends."""
+"""What the databases of ``smok_fast.extras`` do, wherever they keep it."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,30 +14,26 @@ from conftest import ManualClock
 from smok_fast.extras import (
     BAOBDigest,
     BaseEventSynchronization,
-    InMemoryArchivesDatabase,
     InMemoryBAOBDatabase,
     InMemoryEventDatabase,
-    InMemoryMacroDatabase,
-    InMemoryMetadataDatabase,
-    InMemoryPredicateDatabase,
-    InMemorySensorWriteDatabase,
     NullEventDatabase,
 )
 from smok_fast.macro import Macro
-from smok_fast.predicate import Color, Event
-from smok_fast.sensor import SensorWriteEvent
+from smok_fast.predicate import Event
+from state_support import Place, a_write, an_event
 
 
-def an_event(started_on: int = 100, ended_on: int | None = None, is_point: bool = False) -> Event:
-    return Event(None, started_on, ended_on, Color.RED, is_point, "t", "B", "fire", None, None)
+@pytest.fixture(params=["InMemory", "SQLite", "Pickling"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    place = Place(request.param, tmp_path)
+    yield place
+    place.restart()
 
 
-def a_write(value: str = "1") -> SensorWriteEvent:
-    return SensorWriteEvent(5, "me", "Pump", value, "pump", value, "test")
-
-
-def test_archives_are_those_of_the_last_sync_and_nobody_changes_them_from_outside() -> None:
-    database = InMemoryArchivesDatabase()
+def test_archives_are_those_of_the_last_sync_and_nobody_changes_them_from_outside(
+    place: Place,
+) -> None:
+    database = place.make("Archives")
     assert database.get_archiving_instructions() == {}
     database.on_archiving_data_sync({60: ["W1"]})
     names = ["W2", "W3"]
@@ -45,8 +43,8 @@ def test_archives_are_those_of_the_last_sync_and_nobody_changes_them_from_outsid
     assert database.get_archiving_instructions() == {0.1: ["W2", "W3"]}
 
 
-def test_a_baob_has_the_value_and_the_version_that_were_set_last() -> None:
-    database = InMemoryBAOBDatabase()
+def test_a_baob_has_the_value_and_the_version_that_were_set_last(place: Place) -> None:
+    database = place.make("BAOB")
     database.set_baob_value("../a b", b"old", 0)
     database.set_baob_value("../a b", bytearray(b"new"), 7)
     assert list(database.get_all_keys()) == ["../a b"]
@@ -77,8 +75,10 @@ def test_a_baob_without_a_version_is_deleted_and_logged(
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-def test_metadata_keeps_the_newest_write_and_takes_the_servers_only_if_it_is_newer() -> None:
-    database = InMemoryMetadataDatabase()
+def test_metadata_keeps_the_newest_write_and_takes_the_servers_only_if_it_is_newer(
+    place: Place,
+) -> None:
+    database = place.make("Metadata")
     database.put_plain("key", "mine", 100.0)
     database.update_plain("key", "older", 99.0)
     assert database.get_plain("key") == "mine"
@@ -93,8 +93,8 @@ def test_metadata_keeps_the_newest_write_and_takes_the_servers_only_if_it_is_new
         database.get_plain("key")
 
 
-def test_predicates_are_replaced_one_by_one_or_all_together() -> None:
-    database = InMemoryPredicateDatabase()
+def test_predicates_are_replaced_one_by_one_or_all_together(place: Place) -> None:
+    database = place.make("Predicate")
     database.set_new_predicates([{"predicate_id": "a", "x": 1}, {"predicate_id": "b", "x": 1}])
     database.update_predicate({"predicate_id": "a", "x": 2})
     assert database.get_all_predicates() == [
@@ -105,8 +105,10 @@ def test_predicates_are_replaced_one_by_one_or_all_together() -> None:
     assert database.get_all_predicates() == [{"predicate_id": "c"}]
 
 
-def test_an_executed_occurrence_is_reported_until_it_is_synced_even_if_its_macro_is_gone() -> None:
-    database = InMemoryMacroDatabase()
+def test_an_executed_occurrence_is_reported_until_it_is_synced_even_if_its_macro_is_gone(
+    place: Place,
+) -> None:
+    database = place.make("Macro")
     macro = Macro("m", {"W1": 1}, [10, 20])
     database.set_macros([macro, Macro("empty", {}, [])])
     assert database.get_macros() == [macro]
@@ -121,8 +123,8 @@ def test_an_executed_occurrence_is_reported_until_it_is_synced_even_if_its_macro
     assert list(database.get_done_macros()) == [("m", 20)]
 
 
-def test_a_sensor_write_is_offered_until_it_is_synced() -> None:
-    database = InMemorySensorWriteDatabase()
+def test_a_sensor_write_is_offered_until_it_is_synced(place: Place) -> None:
+    database = place.make("SensorWrite")
     assert not database.get_sw_sync()
     database.add_sw(a_write("1"))
     database.add_sw(a_write("1"))  # the same write twice is two writes
@@ -134,8 +136,8 @@ def test_a_sensor_write_is_offered_until_it_is_synced() -> None:
     assert database.get_sw_sync().events == [a_write("2")]
 
 
-def test_an_event_is_offered_once_for_each_change_and_keeps_the_servers_uuid() -> None:
-    database = InMemoryEventDatabase()
+def test_an_event_is_offered_once_for_each_change_and_keeps_the_servers_uuid(place: Place) -> None:
+    database = place.make("Event")
     event = an_event()
     database.add_event(event)
     sync = database.get_events_to_sync()
@@ -155,8 +157,8 @@ def test_an_event_is_offered_once_for_each_change_and_keeps_the_servers_uuid() -
     assert list(database.get_open_events()) == []
 
 
-def test_an_event_that_is_closed_while_it_is_being_sent_is_offered_again() -> None:
-    database = InMemoryEventDatabase()
+def test_an_event_that_is_closed_while_it_is_being_sent_is_offered_again(place: Place) -> None:
+    database = place.make("Event")
     event = an_event()
     database.add_event(event)
     under_way = database.get_events_to_sync()
@@ -168,8 +170,8 @@ def test_an_event_that_is_closed_while_it_is_being_sent_is_offered_again() -> No
     assert again is not None and again.get_events() == [event]
 
 
-def test_events_that_the_server_did_not_take_are_offered_again() -> None:
-    database = InMemoryEventDatabase()
+def test_events_that_the_server_did_not_take_are_offered_again(place: Place) -> None:
+    database = place.make("Event")
     first, second = an_event(), an_event()
     database.add_event(first)
     database.add_event(second)
@@ -202,9 +204,9 @@ def test_a_synchronization_of_the_users_own_learns_the_uuids_of_what_was_taken()
 
 
 def test_closed_events_are_forgotten_after_their_time_but_not_before_the_server_has_them(
-    clock: ManualClock,
+    place: Place, clock: ManualClock
 ) -> None:
-    database = InMemoryEventDatabase(keep_for=100, clock=clock)
+    database = place.make("Event", keep_for=100, clock=clock)
     clock.now = 1000
     events = [an_event(10, 950), an_event(10, 850), an_event(850, is_point=True), an_event(10)]
     for event in events:
@@ -220,8 +222,8 @@ def test_closed_events_are_forgotten_after_their_time_but_not_before_the_server_
     assert list(database.get_all_events()) == [events[3]]
 
 
-def test_the_state_of_a_predicate_is_kept_until_it_is_deleted() -> None:
-    database = InMemoryEventDatabase()
+def test_the_state_of_a_predicate_is_kept_until_it_is_deleted(place: Place) -> None:
+    database = place.make("Event")
     with pytest.raises(KeyError):
         database.get_cache("p")
     database.set_cache("p", {"since": 5})

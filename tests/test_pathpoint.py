@@ -558,7 +558,11 @@ def test_a_closed_device_and_its_pathpoints_can_be_collected(
     def build() -> list[weakref.ref[Any]]:
         files = device_certificate()
         device = SMOKDevice(
-            str(files.cert), str(files.key), "state", pp_database=Store(), allow_sync=False
+            str(files.cert),
+            str(files.key),
+            str(files.cert.with_name("state")),
+            pp_database=Store(),
+            allow_sync=False,
         )
         pathpoint = scripted(device, "W1")
         pathpoint.callable_on_change = lambda _: pathpoint.log.append(device)

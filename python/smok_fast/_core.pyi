@@ -121,7 +121,7 @@ class Buffer:
         """The samples of a pathpoint with start <= timestamp <= stop, in the order of recording."""
     def columns(
         self, name: str, start: float | None = None, stop: float | None = None
-    ) -> tuple[memoryview, memoryview]:
+    ) -> tuple[memoryview[int], memoryview[Any]]:
         """The same as two columns: timestamps as 64-bit integers, and values as doubles, or as
         integers if all values are; a failed read is NaN.
 

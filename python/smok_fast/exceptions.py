@@ -15,6 +15,7 @@ __all__ = [
     "ReparseSyntaxError",
     "ResponseError",
     "SMOKClientError",
+    "StateInUseError",
     "UnavailableError",
 ]
 
@@ -38,6 +39,10 @@ class InstanceNotReady(SMOKClientError):
 
 class UnavailableError(SMOKClientError):
     """The device was started in a mode that does not offer what was asked for."""
+
+
+class StateInUseError(SMOKClientError):
+    """The state file belongs to a device that runs: of this program, or of another one."""
 
 
 class ResponseError(SMOKClientError):

@@ -25,7 +25,7 @@ from smok_fast.cli.console import console, error_console, fail
 from smok_fast.client import SMOKDevice
 from smok_fast.client.certificate import create_development_certificates
 from smok_fast.exceptions import OperationFailedError
-from smok_fast.extras import InMemoryPathpointDatabase
+from smok_fast.extras import InMemoryEventDatabase, InMemoryPathpointDatabase
 from smok_fast.modbus import ModbusPathpoint, TcpClient, TcpServer
 from smok_fast.pathpoint import Pathpoint, Section
 from smok_fast.pathpoint.orders import Disposition
@@ -66,7 +66,14 @@ class Gateway(SMOKDevice):
         self.modbus = modbus
         self.database = InMemoryPathpointDatabase()
         self.readings: dict[str, list[Reading]] = defaultdict(list)
-        super().__init__(cert, key, "demo", pp_database=self.database, url=url, upload_linger=0.5)
+        super().__init__(
+            cert,
+            key,
+            InMemoryEventDatabase(),
+            pp_database=self.database,
+            url=url,
+            upload_linger=0.5,
+        )
 
     def provide_unknown_pathpoint(
         self, name: str, storage_level: StorageLevel = StorageLevel.TREND

@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from smok_fast._files import write_file
 from smok_fast.basics import Environment
 from smok_fast.exceptions import InvalidCredentials, UnavailableError
 
@@ -595,20 +596,5 @@ def _write_pair(
     key_data = key.private_bytes(
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write(key_path, key_data, mode=0o600)
-    _write(cert_path, certificate.public_bytes(pem), mode=0o644)
-
-
-def _write(path: Path, data: bytes, *, mode: int) -> None:
-    """Put a file in its place in one step, so that a crash leaves the old one or the new one."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_file(key_path, key_data, mode=0o600)
+    write_file(cert_path, certificate.public_bytes(pem), mode=0o644)

@@ -26,6 +26,7 @@ from smok_fast.baob import BAOB
 from smok_fast.basics import DeviceInfo, StorageLevel
 from smok_fast.client.api import RequestsAPI, base_url
 from smok_fast.client.certificate import Credentials, get_dev_ca_cert, get_root_cert
+from smok_fast.client.databases import Databases
 from smok_fast.client.slave import SlaveDevice
 from smok_fast.exceptions import (
     NotReadedError,
@@ -45,15 +46,6 @@ from smok_fast.extras import (
     BaseSensorDatabase,
     BaseSensorWriteDatabase,
     BufferedPathpointDatabase,
-    InMemoryArchivesDatabase,
-    InMemoryBAOBDatabase,
-    InMemoryEventDatabase,
-    InMemoryMacroDatabase,
-    InMemoryMetadataDatabase,
-    InMemoryPathpointDatabase,
-    InMemoryPredicateDatabase,
-    InMemorySensorDatabase,
-    InMemorySensorWriteDatabase,
     NativePathpointDatabase,
 )
 from smok_fast.metadata import PlainMetadata
@@ -97,14 +89,6 @@ STOP_WITHIN = 4.0
 CUT_AFTER = 8.0
 
 
-def _new_pathpoint_database(
-    evt_database: str | os.PathLike[str] | BaseEventDatabase,
-) -> NativePathpointDatabase:
-    if isinstance(evt_database, BaseEventDatabase):
-        return InMemoryPathpointDatabase()
-    return BufferedPathpointDatabase(f"{os.fspath(evt_database)}.buffer")
-
-
 class SMOKDevice:
     """A program that behaves as a SMOK device. Subclass it, and override at least
     :meth:`provide_unknown_pathpoint`.
@@ -116,17 +100,19 @@ class SMOKDevice:
 
     :param cert: the device certificate: a path, a file-like object, or its PEM as bytes
     :param priv_key: its private key; likewise
-    :param evt_database: where events are kept, or the path of the device's state file
+    :param evt_database: the path of the device's state file, where everything is kept that is not
+        given a database of its own, see :class:`~smok_fast.state.StateFile`; a relative one begins
+        at the working folder. Or where events are kept: then there is no state file
     :param pp_database: where samples are kept; if None, in the folder ``<path of the state
-        file>.buffer``, or in memory if there is no such path. The device closes what it makes
-        itself; what you give is yours to close, after the device.
-    :param macro_database: where macros are kept; in memory if None
-    :param meta_database: where metadata is kept; in memory if None
-    :param sensor_database: where sensors are kept; in memory if None
-    :param baob_database: where BAOBs are kept; in memory if None
-    :param pred_database: where predicates are kept; in memory if None
-    :param arch_database: where the list of archived pathpoints is kept; in memory if None
-    :param sensor_write_database: where the log of sensor writes is kept; in memory if None
+        file>.buffer``, or in memory if there is no state file. The device closes what it makes
+        itself; what you give is yours to close, after the device
+    :param macro_database: where macros are kept; None for the state file, or else memory
+    :param meta_database: where metadata is kept; likewise
+    :param sensor_database: where sensors are kept; likewise
+    :param baob_database: where BAOBs are kept; likewise
+    :param pred_database: where predicates are kept; likewise
+    :param arch_database: where the list of archived pathpoints is kept; likewise
+    :param sensor_write_database: where the log of sensor writes is kept; likewise
     :param allow_sync: whether to talk to the server in the background; can be set later, as an
         attribute
     :param dont_obtain_orders: do not fetch orders; implies ``dont_do_baobs``
@@ -153,8 +139,11 @@ class SMOKDevice:
     :param archives_interval: seconds between two fetches of the list of archived pathpoints
     :param macros_interval: seconds between two fetches of the macros
     :param upload_linger: seconds for which new samples gather before they are uploaded
+    :param state_classes: classes of which the states of predicates may hold instances, besides
+        plain data, to be kept in the state file; see :class:`~smok_fast.extras.SQLiteEventDatabase`
 
     :raises InvalidCredentials: certificate or key cannot be used; the message says which and why
+    :raises StateInUseError: the state file belongs to another device that runs
     :raises ValueError: the arguments contradict each other
     :ivar device_id: device ID (str)
     :ivar environment: environment of the certificate
@@ -164,6 +153,7 @@ class SMOKDevice:
     :ivar metadata: plain metadata of this device
     :ivar baobs_loaded: whether BAOBs were synchronized once
     :ivar cert_data: the device certificate, as given
+    :ivar state_file: the state file, None if there is none
     """
 
     def __init__(
@@ -201,6 +191,7 @@ class SMOKDevice:
         archives_interval: float = 600.0,
         macros_interval: float = 1800.0,
         upload_linger: float = 5.0,
+        state_classes: Sequence[type] = (),
     ) -> None:
         if startup_delay is not None:
             warnings.warn("startup_delay is deprecated: use delayed_boot", DeprecationWarning, 2)
@@ -231,26 +222,39 @@ class SMOKDevice:
         self._timezone: zoneinfo.ZoneInfo | None = None
         self._order_queue = OrderQueue()
 
-        self.evt_database = (
-            evt_database if isinstance(evt_database, BaseEventDatabase) else InMemoryEventDatabase()
-        )
-        self.macros_database = macro_database or InMemoryMacroDatabase()
-        self.meta_database = meta_database or InMemoryMetadataDatabase()
-        self.sensor_database = sensor_database or InMemorySensorDatabase()
-        self.baob_database = baob_database or InMemoryBAOBDatabase()
-        self.pred_database = pred_database or InMemoryPredicateDatabase()
-        self.arch_database = arch_database or InMemoryArchivesDatabase()
-        self.sensor_write_database = sensor_write_database or InMemorySensorWriteDatabase()
         self._credentials = Credentials(cert, priv_key)
-        self._own_buffer: NativePathpointDatabase | None = None
         try:
-            if pp_database is None:
-                pp_database = self._own_buffer = _new_pathpoint_database(evt_database)
-            self.pp_database = pp_database
-            if isinstance(pp_database, NativePathpointDatabase):
-                self._buffer, self._store = pp_database.buffer, None
+            self._databases = databases = Databases(
+                evt_database,
+                pp_database,
+                macro_database,
+                meta_database,
+                sensor_database,
+                baob_database,
+                pred_database,
+                arch_database,
+                sensor_write_database,
+                state_classes=state_classes,
+            )
+        except BaseException:
+            self._credentials.close()
+            raise
+        try:
+            self.state_file = databases.state_file
+            self.evt_database = databases.events
+            self.pp_database = databases.pathpoints
+            self.macros_database = databases.macros
+            self.meta_database = databases.metadata
+            self.sensor_database = databases.sensors
+            self.baob_database = databases.baobs
+            self.pred_database = databases.predicates
+            self.arch_database = databases.archives
+            self.sensor_write_database = databases.sensor_writes
+            if isinstance(self.pp_database, NativePathpointDatabase):
+                self._buffer, self._store = self.pp_database.buffer, None
             else:
-                self._buffer, self._store = Buffer(0), pp_database
+                self._buffer, self._store = Buffer(0), self.pp_database
+
             self.device_id = self._credentials.device_id
             self.environment = self._credentials.environment
             self.cert = self._credentials.cert_path, self._credentials.key_path
@@ -290,8 +294,7 @@ class SMOKDevice:
                 self._boot(startup_delay or 0.0)
         except BaseException:
             self._credentials.close()
-            if self._own_buffer is not None:
-                self._own_buffer.close()
+            databases.close()
             raise
 
     def _conversations(
@@ -375,28 +378,22 @@ class SMOKDevice:
         self._stop(talking, started + CLOSE_WITHIN)
         self._messages.abandon()
         self._credentials.close()
-        self._close_pathpoint_database()
+        self._log_backlog()
         busy = [thread.name for thread in self._threads() if thread.is_alive()]
         if busy and self.boot_completed:
             logger.warning("Closed while still busy, left to themselves: %s", ", ".join(busy))
+        self._databases.close()
 
-    def _close_pathpoint_database(self) -> None:
-        if not isinstance(self.pp_database, NativePathpointDatabase):
+    def _log_backlog(self) -> None:
+        if self._store is not None or self.dont_do_pathpoints:
             return
         left = self._buffer.statistics()["pending"]
-        if left and not self.dont_do_pathpoints:
-            if isinstance(self.pp_database, BufferedPathpointDatabase):
-                kept = f"; they are kept in {self.pp_database.path}"
-            else:
-                kept = ""
-            logger.warning("Closed with %d samples that the server does not have%s", left, kept)
-        if self._own_buffer is not None:
-            self._own_buffer.close()
-            return
-        try:
-            self.pp_database.flush()
-        except OSError as error:
-            logger.error("Samples could not be saved: %s", error)
+        if left:
+            database = self.pp_database
+            where = ""
+            if isinstance(database, BufferedPathpointDatabase):
+                where = f"; they are kept in {database.path}"
+            logger.warning("Closed with %d samples that the server does not have%s", left, where)
 
     def _stop(self, threads: Sequence[TerminableThread], deadline: float) -> None:
         for thread in threads:
@@ -905,8 +902,12 @@ class SMOKDevice:
         them.
         """
         for kwargs in self.pred_database.get_all_predicates():
-            predicate = UndefinedStatistic(device=self, **kwargs)
-            self.predicates[predicate.predicate_id] = predicate
+            try:
+                predicate = UndefinedStatistic(device=self, **kwargs)
+            except TypeError:
+                logger.exception("A predicate of the last run makes no sense")
+            else:
+                self.predicates[predicate.predicate_id] = predicate
 
     # --- What the server knows about this device
     # ---------------------------------------------------

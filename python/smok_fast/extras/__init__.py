@@ -1,8 +1,10 @@
 """Where a device keeps what it must not forget: one database per subject.
 
-Subclass a ``Base*Database`` to keep it somewhere of your own, and give the instance to
-:class:`~smok_fast.client.SMOKDevice`. The ``InMemory*`` ones forget everything when the program
-ends. All of them are called by several threads.
+A device that is given the path of a state file uses the ``SQLite*`` ones, which keep everything
+in that one file. The ``InMemory*`` ones forget everything when the program ends. The ``Pickling*``
+ones are there for programs that come from the reference client; each keeps a file of its own.
+Subclass a ``Base*Database`` to keep something elsewhere, and give the instance to
+:class:`~smok_fast.client.SMOKDevice`. All of them are called by several threads.
 """
 
 from smok_fast.extras.arch_database import BaseArchivesDatabase, InMemoryArchivesDatabase
@@ -15,6 +17,17 @@ from smok_fast.extras.event_database import (
 )
 from smok_fast.extras.macros_database import BaseMacroDatabase, InMemoryMacroDatabase
 from smok_fast.extras.metadata_database import BaseMetadataDatabase, InMemoryMetadataDatabase
+from smok_fast.extras.pickling import (
+    PicklingArchivesDatabase,
+    PicklingBAOBDatabase,
+    PicklingEventDatabase,
+    PicklingMacroDatabase,
+    PicklingMetadataDatabase,
+    PicklingPathpointDatabase,
+    PicklingPredicateDatabase,
+    PicklingSensorDatabase,
+    PicklingSensorWriteDatabase,
+)
 from smok_fast.extras.pp_buffered import BufferedPathpointDatabase
 from smok_fast.extras.pp_database import BaseDataToSynchronize, BasePathpointDatabase
 from smok_fast.extras.pp_memory import InMemoryPathpointDatabase
@@ -32,6 +45,16 @@ from smok_fast.extras.sensor_write_database import (
     InMemorySensorWriteDatabase,
 )
 from smok_fast.extras.sensors_database import BaseSensorDatabase, InMemorySensorDatabase
+from smok_fast.extras.sqlite import (
+    SQLiteArchivesDatabase,
+    SQLiteBAOBDatabase,
+    SQLiteEventDatabase,
+    SQLiteMacroDatabase,
+    SQLiteMetadataDatabase,
+    SQLitePredicateDatabase,
+    SQLiteSensorDatabase,
+    SQLiteSensorWriteDatabase,
+)
 
 __all__ = [
     "BAOBDigest",
@@ -62,7 +85,24 @@ __all__ = [
     "InMemorySensorWriteDatabase",
     "NativePathpointDatabase",
     "NullEventDatabase",
+    "PicklingArchivesDatabase",
+    "PicklingBAOBDatabase",
+    "PicklingEventDatabase",
+    "PicklingMacroDatabase",
+    "PicklingMetadataDatabase",
+    "PicklingPathpointDatabase",
+    "PicklingPredicateDatabase",
+    "PicklingSensorDatabase",
+    "PicklingSensorWriteDatabase",
     "Quarantine",
     "QuarantineUpload",
     "QuarantinedSample",
+    "SQLiteArchivesDatabase",
+    "SQLiteBAOBDatabase",
+    "SQLiteEventDatabase",
+    "SQLiteMacroDatabase",
+    "SQLiteMetadataDatabase",
+    "SQLitePredicateDatabase",
+    "SQLiteSensorDatabase",
+    "SQLiteSensorWriteDatabase",
 ]

@@ -182,9 +182,10 @@ class InMemoryEventSynchronization(BaseEventSynchronization):
 
     def acknowledge_some(self, uuids: Sequence[str | None]) -> None:
         """The server has those of the events that have a UUID here."""
-        for event, change, uuid in zip(self._events, self._changes, uuids, strict=True):
-            if uuid is not None:
-                self._database.on_synced(event, change, uuid)
+        entries = zip(self._events, self._changes, uuids, strict=True)
+        self._database.on_synced(
+            [(event, change, uuid) for event, change, uuid in entries if uuid is not None]
+        )
 
 
 class InMemoryEventDatabase(BaseEventDatabase):
@@ -235,14 +236,18 @@ class InMemoryEventDatabase(BaseEventDatabase):
             events = [self._events[key] for key in self._unsynced]
             return InMemoryEventSynchronization(self, events, list(self._unsynced.values()))
 
-    def on_synced(self, event: Event, change: int, uuid: str) -> None:
-        """The server has an event as of a change. Called by the synchronization."""
-        key = _key(event)
+    def on_synced(self, taken: Sequence[tuple[Event, int, str]]) -> None:
+        """The server has events, each as of a change. Called by the synchronization.
+
+        :param taken: event, change, and the UUID that the server gave the event
+        """
         with self._lock:
-            if event.uuid is None:
-                event.uuid = uuid
-            if self._unsynced.get(key) == change:
-                del self._unsynced[key]
+            for event, change, uuid in taken:
+                if event.uuid is None:
+                    event.uuid = uuid
+                key = event_key(event)
+                if self._unsynced.get(key) == change:
+                    del self._unsynced[key]
 
     def set_cache(self, predicate_id: str, cache: Any) -> None:
         """Keep the state of a predicate."""
@@ -267,23 +272,31 @@ class InMemoryEventDatabase(BaseEventDatabase):
         self._forget_closed(before=None)
 
     def _note_change(self, event: Event) -> None:
-        key = _key(event)
+        key = event_key(event)
         with self._lock:
             self._events[key] = event
             self._unsynced[key] = next(self._changes)
 
-    def _forget_closed(self, before: float | None) -> None:
+    def _forget_closed(self, before: float | None) -> list[str]:
+        """Forget closed events that the server has; those that ended before a time, if one is
+        given.
+
+        :return: the keys of those
+        """
         with self._lock:
-            for key, event in list(self._events.items()):
-                ended_on = event.started_on if event.ended_on is None else event.ended_on
-                if (
-                    event.is_closed()
-                    and key not in self._unsynced
-                    and (before is None or ended_on < before)
-                ):
-                    del self._events[key]
+            forgotten = [key for key in self._events if self._is_past(key, before)]
+            for key in forgotten:
+                del self._events[key]
+        return forgotten
+
+    def _is_past(self, key: str, before: float | None) -> bool:
+        event = self._events[key]
+        if not event.is_closed() or key in self._unsynced:
+            return False
+        ended_on = event.started_on if event.ended_on is None else event.ended_on
+        return before is None or ended_on < before
 
 
-def _key(event: Event) -> str:
+def event_key(event: Event) -> str:
     """What an event is known by on the device; the same before and after the server has it."""
     return event.provisional_uuid or event.get_uuid()

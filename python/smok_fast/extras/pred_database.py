@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import threading
 from typing import Any
+
+from smok_fast.state.plain import Encoder, encode
 
 __all__ = ["BasePredicateDatabase", "InMemoryPredicateDatabase"]
 
@@ -51,3 +54,15 @@ class InMemoryPredicateDatabase(BasePredicateDatabase):
         """Replace all predicates."""
         with self._lock:
             self._predicates = {predicate["predicate_id"]: predicate for predicate in v}
+
+
+def encode_predicate(encoder: Encoder, predicate: dict[str, Any]) -> str | bytes | None:
+    """A predicate as it is kept in a file: without its state, if that cannot be.
+
+    :param encoder: encodes what can be kept
+    :param predicate: the predicate
+    :return: None if the rest cannot be kept either
+    """
+    with contextlib.suppress(ValueError):
+        return encode(predicate, encoder.classes)
+    return encoder.encode(predicate["predicate_id"], {**predicate, "state": None})

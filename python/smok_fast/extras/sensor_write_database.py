@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+import collections
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,6 +51,29 @@ class BaseSensorWriteSynchronization:
             self.swdb.on_sync_sw_failed(event)
 
 
+class SavingSensorWriteSynchronization(BaseSensorWriteSynchronization):
+    """Has the database save once for all of the writes.
+
+    :param save: saves what the database has not saved yet
+    """
+
+    __slots__ = ("_save",)
+
+    def __init__(
+        self,
+        events: list[SensorWriteEvent],
+        swdb: BaseSensorWriteDatabase,
+        save: Callable[[], None],
+    ) -> None:
+        super().__init__(events, swdb)
+        self._save = save
+
+    def ack(self) -> None:
+        """The server has all of them."""
+        super().ack()
+        self._save()
+
+
 class BaseSensorWriteDatabase(abc.ABC):
     """Keeps sensor writes until the server has them. Must be safe to call from many threads."""
 
@@ -75,19 +100,21 @@ class InMemorySensorWriteDatabase(BaseSensorWriteDatabase):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._events: list[SensorWriteEvent] = []
+        self._events: collections.Counter[SensorWriteEvent] = collections.Counter()
 
     def add_sw(self, event: SensorWriteEvent) -> None:
         """Keep a write."""
         with self._lock:
-            self._events.append(event)
+            self._events[event] += 1
 
     def on_synced_sw(self, event: SensorWriteEvent) -> None:
-        """Forget a write."""
+        """Forget a write. No-op if it is not kept."""
         with self._lock:
-            self._events.remove(event)
+            self._events[event] -= 1
+            if self._events[event] <= 0:
+                del self._events[event]
 
     def get_sw_sync(self) -> BaseSensorWriteSynchronization:
         """All writes kept at the time of the call."""
         with self._lock:
-            return BaseSensorWriteSynchronization(list(self._events), self)
+            return BaseSensorWriteSynchronization(list(self._events.elements()), self)

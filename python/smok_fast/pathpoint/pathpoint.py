@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from smok_fast._core import PathpointCore
 from smok_fast.basics import StorageLevel
@@ -134,7 +134,7 @@ class Pathpoint(PathpointCore):
 
     def get_archive_arrays(
         self, starting_at: int | None = None, stopping_at: int | None = None
-    ) -> tuple[memoryview, memoryview]:
+    ) -> tuple[memoryview[int], memoryview[Any]]:
         """The same as :meth:`get_archive`, in two columns that NumPy takes without copying them:
         ``numpy.asarray(timestamps)``. May be called by any thread.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from smok_fast._core import Computation, Expression
 from smok_fast.basics import StorageLevel
@@ -93,7 +93,7 @@ class ReparsePathpoint(Pathpoint):
 
     def get_archive_arrays(
         self, starting_at: int | None = None, stopping_at: int | None = None
-    ) -> tuple[memoryview, memoryview]:
+    ) -> tuple[memoryview[int], memoryview[Any]]:
         """Compute the values over time in columns: see :meth:`get_archive` for what, and
         :meth:`Pathpoint.get_archive_arrays` for how.
 

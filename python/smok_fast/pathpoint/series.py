@@ -31,7 +31,7 @@ def merge_series(*series: Iterable[tuple[float, Any]]) -> Iterator[tuple[float, 
             yield timestamp, [latest[index] for index in range(len(series))]
 
 
-def columns_of(samples: Iterable[tuple[float, Any]]) -> tuple[memoryview, memoryview]:
+def columns_of(samples: Iterable[tuple[float, Any]]) -> tuple[memoryview[int], memoryview[Any]]:
     """A series as two columns.
 
     :param samples: (timestamp in milliseconds, value or exception)
@@ -46,7 +46,7 @@ def columns_of(samples: Iterable[tuple[float, Any]]) -> tuple[memoryview, memory
     return memoryview(timestamps), numbers(values)
 
 
-def numbers(values: Sequence[Any]) -> memoryview:
+def numbers(values: Sequence[Any]) -> memoryview[Any]:
     """Values as a column of format ``q`` if all are integers, else ``d``, where exceptions are NaN.
 
     :raises TypeError: a value is a text

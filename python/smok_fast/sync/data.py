@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from smok_fast.exceptions import ResponseError
 from smok_fast.extras import BufferUpload, QuarantineUpload
-from smok_fast.sync.base import SyncTask, logger, rejects_content
+from smok_fast.sync.base import SyncTask, rejects_content
 
 if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
@@ -118,7 +118,7 @@ class DataTask(SyncTask):
 
 
 class CheckpointTask(SyncTask):
-    """Has a database of samples save what it has not saved yet."""
+    """Has the database of samples, and the state file, save what they have not saved yet."""
 
     name = "checkpoint"
     needs_link = False
@@ -127,6 +127,8 @@ class CheckpointTask(SyncTask):
     def exchange(self) -> bool:
         """Save."""
         self.device.pp_database.checkpoint()
+        if self.device.state_file is not None:
+            self.device.state_file.checkpoint()
         return False
 
 

@@ -127,6 +127,7 @@ impl Options {
             segment_bytes: 256 << 10,
             max_bytes: u64::MAX,
             max_samples,
+            trend_for: Duration::MAX,
             ..Options::default()
         }
     }

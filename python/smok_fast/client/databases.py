@@ -1,0 +1,123 @@
+"""Which databases a device has, and who closes them.
+
+What the user gives is the user's; what is made here is closed here. With a path everything that is
+not given is kept on disk: low-rate state in the state file at that path, samples in the folder
+``<path>.buffer`` beside it. Without one it is in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+
+from smok_fast.extras import (
+    BaseArchivesDatabase,
+    BaseBAOBDatabase,
+    BaseEventDatabase,
+    BaseMacroDatabase,
+    BaseMetadataDatabase,
+    BasePathpointDatabase,
+    BasePredicateDatabase,
+    BaseSensorDatabase,
+    BaseSensorWriteDatabase,
+    BufferedPathpointDatabase,
+    InMemoryArchivesDatabase,
+    InMemoryBAOBDatabase,
+    InMemoryMacroDatabase,
+    InMemoryMetadataDatabase,
+    InMemoryPathpointDatabase,
+    InMemoryPredicateDatabase,
+    InMemorySensorDatabase,
+    InMemorySensorWriteDatabase,
+    NativePathpointDatabase,
+    SQLiteArchivesDatabase,
+    SQLiteBAOBDatabase,
+    SQLiteEventDatabase,
+    SQLiteMacroDatabase,
+    SQLiteMetadataDatabase,
+    SQLitePredicateDatabase,
+    SQLiteSensorDatabase,
+    SQLiteSensorWriteDatabase,
+)
+from smok_fast.state import StateFile
+
+__all__ = ["Databases"]
+
+logger = logging.getLogger(__name__)
+
+
+class Databases:
+    """The databases of a device.
+
+    The parameters are those of :class:`~smok_fast.client.SMOKDevice`.
+
+    :raises StateInUseError: another process has the state file open
+    :raises BufferInUseError: another process has the buffer of samples open
+    :ivar state_file: the state file, None if there is none
+    """
+
+    def __init__(
+        self,
+        events: str | os.PathLike[str] | BaseEventDatabase,
+        pathpoints: BasePathpointDatabase | None,
+        macros: BaseMacroDatabase | None,
+        metadata: BaseMetadataDatabase | None,
+        sensors: BaseSensorDatabase | None,
+        baobs: BaseBAOBDatabase | None,
+        predicates: BasePredicateDatabase | None,
+        archives: BaseArchivesDatabase | None,
+        sensor_writes: BaseSensorWriteDatabase | None,
+        *,
+        state_classes: Iterable[type] = (),
+    ) -> None:
+        self.state_file: StateFile | None = None
+        self.events: BaseEventDatabase
+        if isinstance(events, BaseEventDatabase):
+            self.events = events
+        else:
+            self.state_file = state = StateFile(events)
+            classes = tuple(state_classes)
+            self.events = SQLiteEventDatabase(state, classes=classes)
+            macros = macros or SQLiteMacroDatabase(state)
+            metadata = metadata or SQLiteMetadataDatabase(state)
+            sensors = sensors or SQLiteSensorDatabase(state)
+            baobs = baobs or SQLiteBAOBDatabase(state)
+            predicates = predicates or SQLitePredicateDatabase(state, classes=classes)
+            archives = archives or SQLiteArchivesDatabase(state)
+            sensor_writes = sensor_writes or SQLiteSensorWriteDatabase(state)
+        self.macros = macros or InMemoryMacroDatabase()
+        self.metadata = metadata or InMemoryMetadataDatabase()
+        self.sensors = sensors or InMemorySensorDatabase()
+        self.baobs = baobs or InMemoryBAOBDatabase()
+        self.predicates = predicates or InMemoryPredicateDatabase()
+        self.archives = archives or InMemoryArchivesDatabase()
+        self.sensor_writes = sensor_writes or InMemorySensorWriteDatabase()
+        self._own_buffer: NativePathpointDatabase | None = None
+        if pathpoints is None:
+            pathpoints = self._own_buffer = self._make_buffer(events)
+        self.pathpoints = pathpoints
+
+    def _make_buffer(
+        self, events: str | os.PathLike[str] | BaseEventDatabase
+    ) -> NativePathpointDatabase:
+        if isinstance(events, BaseEventDatabase):
+            return InMemoryPathpointDatabase()
+        try:
+            return BufferedPathpointDatabase(f"{os.fspath(events)}.buffer")
+        except BaseException:
+            if self.state_file is not None:
+                self.state_file.close()
+            raise
+
+    def close(self) -> None:
+        """Save what is not saved, and close what was made here. What goes wrong is logged."""
+        if self._own_buffer is not None:
+            self._own_buffer.close()
+        elif isinstance(self.pathpoints, NativePathpointDatabase):
+            try:
+                self.pathpoints.flush()
+            except OSError as error:
+                logger.error("Samples could not be saved: %s", error)
+        if self.state_file is not None:
+            self.state_file.close()
