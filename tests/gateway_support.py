@@ -13,7 +13,7 @@ from typing import Any
 from smok_fast.basics import StorageLevel
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import OperationFailedError
-from smok_fast.extras import InMemoryPathpointDatabase
+from smok_fast.extras import NativePathpointDatabase
 from smok_fast.modbus import ModbusPathpoint, TcpClient
 from smok_fast.pathpoint import Pathpoint, Section
 from smok_fast.pathpoint.orders import Disposition
@@ -101,7 +101,7 @@ def held(admin: Admin) -> dict[str, list[Reading]]:
 
 def pending(device: SMOKDevice) -> int:
     """How many samples the server has not acknowledged."""
-    assert isinstance(device.pp_database, InMemoryPathpointDatabase)
+    assert isinstance(device.pp_database, NativePathpointDatabase)
     return int(device.pp_database.buffer.statistics()["pending"])
 
 

@@ -19,6 +19,7 @@ from smok_fast.extras import (
     BaseDataToSynchronize,
     BasePathpointDatabase,
     InMemorySensorDatabase,
+    NativePathpointDatabase,
 )
 from smok_fast.server import LocalServer
 from smok_fast.testing import wait_until
@@ -263,26 +264,27 @@ def test_a_server_that_fails_is_not_hammered(
     assert len(failures) == len(set(failures)) > 3
 
 
-def test_a_sample_that_the_server_rejects_holds_up_no_other_pathpoint(
+def test_a_sample_that_the_server_rejects_is_set_aside_and_the_rest_arrives(
     smok_server: LocalServer, recorder: Callable[..., Recorder], caplog: pytest.LogCaptureFixture
 ) -> None:
     device = recorder(smok_server.url, delayed_boot=True)
-    good = {f"W{number}": list(enumerate(range(10), 1)) for number in range(20)}
+    expected = {f"W{number}": list(enumerate(range(10), 1)) for number in range(20)}
     for name in ["W0", "W1", "W2"]:
         device.record(name, *range(10))
-    device.record("ubad", "fine", "\0", "waits")
-    for name in list(good)[3:]:
+    device.record("ubad", "fine", "\0", "does not wait")
+    for name in list(expected)[3:]:
         device.record(name, *range(10))
     device.continue_boot()
-    expected = {**good, "ubad": [(1, "fine")]}
+    expected["ubad"] = [(1, "fine"), (3, "does not wait")]
     wait_until(lambda: held(smok_server.admin) == expected, PATIENCE)
-    assert pending(device) == 2
-    device.record("W0", 7, start=100)
-    expected["W0"] = [*expected["W0"], (100, 7)]
-    wait_until(lambda: held(smok_server.admin) == expected, PATIENCE)
-    complaints = [r for r in caplog.records if "rejects the sample of ubad" in r.getMessage()]
+    wait_until(lambda: pending(device) == 0, PATIENCE)
+    database = device.pp_database
+    assert isinstance(database, NativePathpointDatabase)
+    (sample,) = database.quarantine.samples()
+    assert (sample.path, sample.timestamp, sample.value) == ("ubad", 2, "\0")
+    assert "NUL" in sample.reason
+    complaints = [r for r in caplog.records if "rejects 1 samples of ubad" in r.getMessage()]
     assert len(complaints) == 1
-    assert "at 2 ms" in complaints[0].getMessage()
 
 
 def test_a_pathpoint_that_the_server_rejects_keeps_no_other_from_being_registered(

@@ -6,6 +6,8 @@ import abc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from smok_fast._columns import columns_of
+
 if TYPE_CHECKING:
     from smok_fast.pathpoint import PathpointValueType, ValueOrExcept
 
@@ -85,6 +87,19 @@ class BasePathpointDatabase(abc.ABC):
         :param stop: last millisecond since the epoch, None for the latest kept
         :returns: timestamp in milliseconds, and the value or the OperationFailedError
         """
+
+    def get_archive_columns(
+        self, pathpoint: str, start: float | None, stop: float | None
+    ) -> tuple[memoryview[int], memoryview[Any]]:
+        """The same in two columns: timestamps of format ``q``, and values of format ``q`` if all
+        are integers, else ``d``; a failed read is NaN. By default made from
+        :meth:`get_archive_data`.
+
+        Called by user threads.
+
+        :raises TypeError: the pathpoint holds texts
+        """
+        return columns_of(self.get_archive_data(pathpoint, start, stop))
 
     @abc.abstractmethod
     def get_data_to_sync(self) -> BaseDataToSynchronize | None:

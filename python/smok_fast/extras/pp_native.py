@@ -216,6 +216,12 @@ class NativePathpointDatabase(BasePathpointDatabase):
         """Samples of a pathpoint with start <= timestamp <= stop, in the order of recording."""
         return self.buffer.range(pathpoint, start, stop)
 
+    def get_archive_columns(
+        self, pathpoint: str, start: float | None, stop: float | None
+    ) -> tuple[memoryview[int], memoryview[Any]]:
+        """The same in two columns, without a Python object for each sample."""
+        return self.buffer.columns(pathpoint, start, stop)
+
     def get_data_to_sync(self) -> BufferUpload | QuarantineUpload | None:
         """The next upload, or None: first what is to be tried again from the quarantine."""
         self.checkpoint()

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from smok_fast._core import PathpointCore
 from smok_fast.basics import StorageLevel
 from smok_fast.exceptions import InstanceNotReady, OperationFailedError
-from smok_fast.extras.pp_native import NativePathpointDatabase
 from smok_fast.pathpoint.orders import AdviseLevel, ReadOrder, Section, WriteOrder
-from smok_fast.pathpoint.series import columns_of
 from smok_fast.pathpoint.typing import PathpointValueType, ValueOrExcept
 
 if TYPE_CHECKING:
@@ -147,10 +145,7 @@ class Pathpoint(PathpointCore):
         """
         if self.device is None:
             raise InstanceNotReady("attach this pathpoint to a device first")
-        database = self.device.pp_database
-        if isinstance(database, NativePathpointDatabase):
-            return database.buffer.columns(self.name, starting_at, stopping_at)
-        return columns_of(self.get_archive(starting_at, stopping_at))
+        return self.device.pp_database.get_archive_columns(self.name, starting_at, stopping_at)
 
     def natives(self) -> set[Pathpoint]:
         """The native pathpoints that have to be read for this one: itself, unless it is computed

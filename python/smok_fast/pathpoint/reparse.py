@@ -12,12 +12,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from smok_fast._columns import numbers
 from smok_fast._core import Computation, Expression
 from smok_fast.basics import StorageLevel
 from smok_fast.exceptions import OperationFailedError
 from smok_fast.pathpoint.orders import AdviseLevel, ReadOrder, Section
 from smok_fast.pathpoint.pathpoint import Pathpoint
-from smok_fast.pathpoint.series import merge_series, numbers
+from smok_fast.pathpoint.series import merge_series
 from smok_fast.pathpoint.typing import PathpointType, PathpointValueType, ValueOrExcept
 
 if TYPE_CHECKING:

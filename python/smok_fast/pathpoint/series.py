@@ -1,15 +1,13 @@
-"""Time series: several as one, and as columns of numbers."""
+"""Several time series as one."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import math
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["columns_of", "merge_series", "numbers"]
+__all__ = ["merge_series"]
 
 
 def merge_series(*series: Iterable[tuple[float, Any]]) -> Iterator[tuple[float, list[Any]]]:
@@ -29,33 +27,6 @@ def merge_series(*series: Iterable[tuple[float, Any]]) -> Iterator[tuple[float, 
         latest.update((index, value) for index, (_, value) in samples)
         if len(latest) == len(series):
             yield timestamp, [latest[index] for index in range(len(series))]
-
-
-def columns_of(samples: Iterable[tuple[float, Any]]) -> tuple[memoryview[int], memoryview[Any]]:
-    """A series as two columns.
-
-    :param samples: (timestamp in milliseconds, value or exception)
-    :returns: timestamps of format ``q``, and values as :func:`numbers` has them
-    :raises TypeError: a value is a text
-    """
-    timestamps = array("q")
-    values = []
-    for timestamp, value in samples:
-        timestamps.append(int(timestamp))
-        values.append(value)
-    return memoryview(timestamps), numbers(values)
-
-
-def numbers(values: Sequence[Any]) -> memoryview[Any]:
-    """Values as a column of format ``q`` if all are integers, else ``d``, where exceptions are NaN.
-
-    :raises TypeError: a value is a text
-    """
-    if all(isinstance(value, int) for value in values):
-        return memoryview(array("q", values))
-    return memoryview(
-        array("d", (math.nan if isinstance(value, Exception) else value for value in values))
-    )
 
 
 def _timestamp(indexed: tuple[int, tuple[float, Any]]) -> float:

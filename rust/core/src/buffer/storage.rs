@@ -117,7 +117,10 @@ impl Storage for Disk {
         if open.lock.is_some() {
             return Ok(());
         }
-        fs::create_dir_all(&self.folder)?;
+        match fs::create_dir(&self.folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         let lock = OpenOptions::new()
             .read(true)
             .write(true)
