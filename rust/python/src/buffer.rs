@@ -15,6 +15,9 @@ use smok_core::value::{Reading, Sample, Value};
 use crate::queue::duration;
 use crate::{arrays, value};
 
+/// Body, token, number of samples, whether it is the last try.
+type PyUpload<'py> = (Bound<'py, PyBytes>, u64, u64, bool);
+
 /// Names that are longer are no pathpoints'.
 const LONGEST_NAME: usize = 16 << 10;
 
@@ -76,6 +79,7 @@ impl Buffer {
     /// :param oldest_first: whether the oldest samples are uploaded before fresh ones
     /// :raises BlockingIOError: another process has it open
     #[staticmethod]
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // as Python calls it
     #[pyo3(signature = (folder, *, durability, segment_bytes, max_bytes, reserve_bytes, trend_for, memory_bytes, oldest_first))]
     fn open(
         py: Python<'_>,
@@ -113,6 +117,7 @@ impl Buffer {
     /// :param folder: path of the folder
     /// :raises OSError: the folder cannot be read
     #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // PyO3 makes one for the call
     fn look_at(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
         let core = py.detach(|| Core::look_at(&folder))?;
         Ok(Buffer {
@@ -229,7 +234,7 @@ impl Buffer {
         &self,
         py: Python<'py>,
         max_bytes: usize,
-    ) -> PyResult<Option<(Bound<'py, PyBytes>, u64, u64, bool)>> {
+    ) -> PyResult<Option<PyUpload<'py>>> {
         let upload = py
             .detach(|| self.core.next_upload(max_bytes))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
