@@ -17,7 +17,7 @@ use super::log::{Cache, Loaded, Piece, Segment, parse_segment_name};
 use super::segment::{Content, Inventory, TRAILER, index_length};
 use super::series::{LEVELS, Position, Series};
 use super::wire::Corrupt;
-use super::{Event, Shared};
+use super::Shared;
 use crate::clock;
 
 /// What was found at the start.
@@ -70,7 +70,6 @@ impl Shared {
     fn start_without_disk(&self, error: &io::Error, report: &mut BufferReport) {
         report.problems.push(format!("the folder: {error}"));
         *self.trouble.lock() = Some(error.to_string());
-        self.tell(Event::Failed(error.to_string()));
         let seconds = u64::try_from(clock::now().wall / 1_000).unwrap_or(0);
         self.log.lock().next_seq = seconds << 24;
     }
