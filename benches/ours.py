@@ -4,22 +4,38 @@ classes; the executor is the device's own thread.
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Callable
 
 import workload
 from workload import check, rate
 
 
-def offline_device() -> object:
+def temporary_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="smok-fast-bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def offline_device(pp_database: object = None) -> object:
     from smok_fast.client import SMOKDevice
     from smok_fast.client.certificate import create_development_certificates
+    from smok_fast.extras import InMemoryEventDatabase
+    from smok_fast.pathpoint import Pathpoint
 
-    folder = tempfile.mkdtemp(prefix="smok-fast-bench-")
+    class Offline(SMOKDevice):
+        def provide_unknown_pathpoint(self, name: str, storage_level: object = None) -> object:
+            return Pathpoint(self, name)
+
+    folder = temporary_folder()
     made = create_development_certificates(folder, "bench")
-    return SMOKDevice(str(made.cert), str(made.key), f"{folder}/state", allow_sync=False)
+    state = f"{folder}/state" if pp_database is None else InMemoryEventDatabase()
+    return Offline(str(made.cert), str(made.key), state, pp_database, allow_sync=False)
 
 
 def constant_pathpoints(device: object, count: int) -> list[object]:
@@ -150,6 +166,158 @@ def body_bytes() -> float:
     return len(built) / samples
 
 
+def ingested(rounds: list[dict[str, tuple[object, object]]]) -> tuple[object, float]:
+    """A database on disk into which columns were recorded, and how much CPU time that took until
+    all was durable.
+    """
+    from smok_fast.extras import BufferedPathpointDatabase
+
+    database = BufferedPathpointDatabase(temporary_folder())
+    device = offline_device(database)
+    pathpoints = {name: device.get_pathpoint(name) for name in rounds[0]}
+    started = time.process_time()
+    for columns in rounds:
+        for name, (timestamps, values) in columns.items():
+            pathpoints[name].set_new_values(timestamps, values)
+    database.flush()
+    seconds = time.process_time() - started
+    device.close()
+    return database, seconds
+
+
+def check_stored(database: object, rounds: list[dict[str, tuple[object, object]]]) -> int:
+    """Check that a database has exactly these columns, after it was opened again; how many samples
+    they are.
+    """
+    from smok_fast.extras import BufferedPathpointDatabase
+
+    database.close()
+    database = BufferedPathpointDatabase(database.path)
+    total = 0
+    for name in rounds[0]:
+        timestamps, values = database.buffer.columns(name)
+        check(list(timestamps) == [t for columns in rounds for t in columns[name][0]], "times")
+        check(list(values) == [v for columns in rounds for v in columns[name][1]], "values")
+        total += len(timestamps)
+    database.close()
+    return total
+
+
+def ingest() -> float:
+    rounds = list(workload.repeated(workload.registers()))
+    runs = [ingested(rounds) for _ in range(3)]
+    seconds = sorted(seconds for _, seconds in runs)[1]
+    return check_stored(runs[0][0], rounds) / seconds
+
+
+def ingest_bytes() -> float:
+    rounds = list(workload.repeated(workload.registers()))
+    database, _ = ingested(rounds)
+    stored = database.statistics().bytes
+    return stored / check_stored(database, rounds)
+
+
+def ingest_noise_bytes() -> float:
+    rounds = [workload.noise()]
+    database, _ = ingested(rounds)
+    stored = database.statistics().bytes
+    return stored / check_stored(database, rounds)
+
+
+def ingest_written() -> float:
+    database, _ = ingested(list(workload.repeated(workload.registers())))
+    figures = database.statistics()
+    database.close()
+    return figures.written_bytes / figures.bytes
+
+
+def polled(seconds: int = 600) -> object:
+    """A database into which the registers were recorded as they came, durable each second."""
+    from smok_fast.extras import BufferedPathpointDatabase
+
+    database = BufferedPathpointDatabase(temporary_folder())
+    samples = sorted(
+        (timestamp, name, value)
+        for name, (timestamps, values) in workload.registers().items()
+        for timestamp, value in zip(timestamps, values)
+        if timestamp < 1_764_000_000_000 + 1_000 * seconds
+    )
+    second = 0
+    for timestamp, name, value in samples:
+        if timestamp // 1_000 != second:
+            database.flush()
+            second = timestamp // 1_000
+        database.on_new_data(name, timestamp, value)
+    database.flush()
+    return database
+
+
+def polled_bytes() -> float:
+    database = polled()
+    figures = database.statistics()
+    check(figures.volatile == 0, "not durable")
+    database.close()
+    return figures.bytes / figures.recorded
+
+
+def arrays() -> float:
+    device = offline_device()
+    pathpoint = device.get_pathpoint("W1r1")
+    values = array("q", (index // 10 % 500 for index in range(1_000_000)))
+    columns = [
+        array("q", range(workload.START + 1_000_000_000 * run, workload.START + 1_000_000_000 * run + 1_000_000))
+        for run in range(6)
+    ]
+    remaining = iter(columns)
+    figure = rate(len(values), lambda: pathpoint.set_new_values(next(remaining), values))
+    check(pathpoint.get() == (columns[-1][-1], values[-1]), "value")
+    device.close()
+    return figure
+
+
+def buffer_memory() -> float:
+    """Bytes of memory for each sample that waits in memory."""
+    from smok_fast.extras import InMemoryPathpointDatabase
+
+    columns = workload.registers()
+    database = InMemoryPathpointDatabase(capacity=1 << 40)
+    device = offline_device(database)
+    pathpoints = {name: device.get_pathpoint(name) for name in columns}
+    before = None
+    for later in workload.repeated(columns):
+        for name, (timestamps, values) in later.items():
+            pathpoints[name].set_new_values(timestamps, values)
+        if before is None:  # what the first round takes is the code's, mostly
+            before, first = workload.resident_megabytes(), database.statistics().kept
+    figures = database.statistics()
+    check(figures.pending == figures.kept == figures.recorded, "samples kept")
+    return (workload.resident_megabytes() - before) * 1024 * 1024 / (figures.kept - first)
+
+
+def reopen() -> float:
+    """Seconds to open a buffer of 100 M samples."""
+    from smok_fast.extras import BufferedPathpointDatabase
+
+    database = BufferedPathpointDatabase(temporary_folder())
+    device = offline_device(database)
+    count, names = 100_000, [f"W1r{number}" for number in range(100)]
+    values = array("q", (500 + index * 7919 % 97 // 24 for index in range(count)))
+    for run in range(workload.REOPENED // count // len(names)):
+        timestamps = array("q", range(workload.START + 1_000 * count * run, workload.START + 1_000 * count * (run + 1), 1_000))
+        for name in names:
+            device.get_pathpoint(name).set_new_values(timestamps, values)
+    database.close()
+    device.close()
+    before = workload.resident_megabytes()
+    started = time.perf_counter()
+    database = BufferedPathpointDatabase(database.path)
+    seconds = time.perf_counter() - started
+    check(database.report.samples == database.report.pending == workload.REOPENED, "samples")
+    check(workload.resident_megabytes() - before < 20, "memory stays flat")
+    database.close()
+    return seconds
+
+
 def answer() -> tuple[object, bytes]:
     from smok_fast._core import ModbusClient, ModbusRequest, ModbusServer
 
@@ -265,6 +433,14 @@ MEASUREMENTS: dict[str, Callable[[], float]] = {
     "decode": decode,
     "body": body,
     "body_bytes": body_bytes,
+    "arrays": arrays,
+    "ingest": ingest,
+    "ingest_bytes": ingest_bytes,
+    "ingest_noise_bytes": ingest_noise_bytes,
+    "ingest_written": ingest_written,
+    "polled_bytes": polled_bytes,
+    "buffer_memory": buffer_memory,
+    "reopen": reopen,
     "modbus_decode": modbus_decode,
     "modbus_encode": modbus_encode,
     "reparse_get": reparse_get,
