@@ -3,22 +3,21 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use pyo3::buffer::{Element, PyBuffer};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{
-    PyBool, PyBytes, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple, PyType,
-};
-use smok_core::buffer::Series;
+use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
+use smok_core::buffer;
 use smok_core::clock;
 use smok_core::pathpoint::Kind;
 use smok_core::reparse::{
-    Column, EvaluationError, Failure, Operand, Outcome, Program, Results, Stack, Values,
+    Column, EvaluationError, Failure, Operand, Outcome, Piece, Program, Results, Series,
+    SeriesError, SeriesEvaluator, Stack, Values,
 };
 use smok_core::value::Reading;
 
+use crate::numbers::{Numbers, Stream};
 use crate::pathpoint::PathpointCore;
 use crate::{errors, value};
 
@@ -146,19 +145,14 @@ impl Expression {
                     .ok_or_else(|| PyValueError::new_err(format!("{letter:?} is no type letter")))
             })
             .transpose()?;
-        let columns: Vec<Samples> = columns
+        let mut columns: Vec<Samples<'py>> = columns
             .into_iter()
             .map(|(timestamps, values)| Samples::read(&timestamps, &values))
             .collect::<PyResult<_>>()?;
-        let series = py
-            .detach(|| {
-                let columns: Vec<Column<'_>> = columns.iter().map(Samples::column).collect();
-                self.program.evaluate_series(&columns, kind)
-            })
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let series = self.evaluate_columns(py, &mut columns, kind)?;
         let results = match series.results {
-            Results::Ints(ints) => view(py, "q", &ints, i64::to_ne_bytes)?,
-            Results::Floats(floats) => view(py, "d", &floats, f64::to_ne_bytes)?,
+            Results::Ints(ints) => Numbers::from(ints).view(py)?,
+            Results::Floats(floats) => Numbers::from(floats).view(py)?,
             Results::Mixed(outcomes) => {
                 let list = PyList::empty(py);
                 for (outcome, timestamp) in outcomes.iter().zip(&series.timestamps) {
@@ -167,10 +161,7 @@ impl Expression {
                 list.into_any()
             }
         };
-        Ok((
-            view(py, "q", &series.timestamps, i64::to_ne_bytes)?,
-            results,
-        ))
+        Ok((Numbers::from(series.timestamps).view(py)?, results))
     }
 
     /// The tree that the text was parsed into: one node a line, its operands indented below it.
@@ -189,6 +180,28 @@ impl Expression {
 }
 
 impl Expression {
+    fn evaluate_columns(
+        &self,
+        py: Python<'_>,
+        columns: &mut [Samples<'_>],
+        kind: Option<Kind>,
+    ) -> PyResult<Series> {
+        let refused = |error: SeriesError| PyValueError::new_err(error.to_string());
+        let lengths = columns.iter().map(Samples::lengths);
+        let mut evaluator = SeriesEvaluator::new(&self.program, kind, lengths).map_err(refused)?;
+        let mut done = vec![0; columns.len()];
+        loop {
+            for (samples, done) in columns.iter_mut().zip(done) {
+                samples.advance(done)?;
+            }
+            let pieces: Vec<Piece<'_>> = columns.iter().map(Samples::piece).collect();
+            done = py.detach(|| evaluator.advance(&pieces)).map_err(refused)?;
+            if pieces.iter().all(|piece| piece.complete) {
+                return Ok(evaluator.finish());
+            }
+        }
+    }
+
     fn run<'py>(
         &self,
         values: &Bound<'py, PyTuple>,
@@ -261,7 +274,7 @@ pub struct Computation {
 }
 
 enum Constituent {
-    Native(Arc<Series>),
+    Native(Arc<buffer::Series>),
     /// One that computes its value, or has a way of its own to give it.
     Other(Py<PyAny>),
 }
@@ -443,57 +456,69 @@ fn outcome_to_python<'py>(
     }
 }
 
-/// The samples of one variable, copied so that they hold still while the GIL is released.
-struct Samples {
-    timestamps: Vec<i64>,
-    values: Owned,
+/// The samples of one variable. If there are as many timestamps as values, so there are in each
+/// piece.
+struct Samples<'py> {
+    timestamps: Stream<'py, i64>,
+    values: ValueStream<'py>,
 }
 
-enum Owned {
-    Ints(Vec<i64>),
-    Floats(Vec<f64>),
-    Readings(Vec<Reading>),
+enum ValueStream<'py> {
+    Ints(Stream<'py, i64>),
+    Floats(Stream<'py, f64>),
+    Readings(Stream<'py, Reading>),
 }
 
-impl Samples {
-    fn read(timestamps: &Bound<'_, PyAny>, values: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let timestamps = match copied(timestamps)? {
+impl<'py> Samples<'py> {
+    fn read(timestamps: &Bound<'py, PyAny>, values: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let timestamps = match Stream::of_buffer(timestamps)? {
             Some(timestamps) => timestamps,
-            None => timestamps.extract()?,
+            None => Stream::from(timestamps.extract::<Vec<i64>>()?),
         };
-        let values = if let Some(floats) = copied(values)? {
-            Owned::Floats(floats)
-        } else if let Some(ints) = copied(values)? {
-            Owned::Ints(ints)
+        let values = if let Some(floats) = Stream::of_buffer(values)? {
+            ValueStream::Floats(floats)
+        } else if let Some(ints) = Stream::of_buffer(values)? {
+            ValueStream::Ints(ints)
         } else {
-            Owned::Readings(
-                values
-                    .try_iter()?
-                    .map(|object| reading(&object?))
-                    .collect::<PyResult<_>>()?,
-            )
+            let readings = values.try_iter()?.map(|object| reading(&object?));
+            ValueStream::Readings(readings.collect::<PyResult<Vec<_>>>()?.into())
         };
         Ok(Samples { timestamps, values })
     }
 
-    fn column(&self) -> Column<'_> {
+    /// How many timestamps and how many values there are in all.
+    fn lengths(&self) -> (usize, usize) {
         let values = match &self.values {
-            Owned::Ints(ints) => Values::Ints(ints),
-            Owned::Floats(floats) => Values::Floats(floats),
-            Owned::Readings(readings) => Values::Readings(readings),
+            ValueStream::Ints(ints) => ints.len(),
+            ValueStream::Floats(floats) => floats.len(),
+            ValueStream::Readings(readings) => readings.len(),
         };
-        Column {
-            timestamps: &self.timestamps,
-            values,
+        (self.timestamps.len(), values)
+    }
+
+    fn advance(&mut self, done: usize) -> PyResult<()> {
+        self.timestamps.advance(done)?;
+        match &mut self.values {
+            ValueStream::Ints(ints) => ints.advance(done),
+            ValueStream::Floats(floats) => floats.advance(done),
+            ValueStream::Readings(readings) => readings.advance(done),
         }
     }
-}
 
-/// The content of a buffer, if the object is one with elements of this type.
-fn copied<T: Element>(object: &Bound<'_, PyAny>) -> PyResult<Option<Vec<T>>> {
-    match PyBuffer::<T>::get(object) {
-        Ok(buffer) => buffer.to_vec(object.py()).map(Some),
-        Err(_) => Ok(None),
+    fn piece(&self) -> Piece<'_> {
+        let values = match &self.values {
+            ValueStream::Ints(ints) => Values::Ints(ints.piece()),
+            ValueStream::Floats(floats) => Values::Floats(floats.piece()),
+            ValueStream::Readings(readings) => Values::Readings(readings.piece()),
+        };
+        let samples = Column {
+            timestamps: self.timestamps.piece(),
+            values,
+        };
+        Piece {
+            samples,
+            complete: self.timestamps.is_complete(),
+        }
     }
 }
 
@@ -505,20 +530,4 @@ fn reading(object: &Bound<'_, PyAny>) -> PyResult<Reading> {
         Some(reason) => Ok(Reading::Failed(reason)),
         None => Err(not_a_value(object)),
     }
-}
-
-/// Numbers as a memoryview of this format.
-fn view<'py, T: Copy>(
-    py: Python<'py>,
-    format: &str,
-    numbers: &[T],
-    bytes: impl Fn(T) -> [u8; 8],
-) -> PyResult<Bound<'py, PyAny>> {
-    let content = PyBytes::new_with(py, numbers.len() * 8, |content| {
-        for (place, number) in content.chunks_exact_mut(8).zip(numbers) {
-            place.copy_from_slice(&bytes(*number));
-        }
-        Ok(())
-    })?;
-    PyMemoryView::from(&content)?.call_method1(intern!(py, "cast"), (format,))
 }
