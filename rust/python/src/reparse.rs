@@ -123,7 +123,8 @@ impl Expression {
     /// :param columns: for each variable, in their order, a pair of timestamps (milliseconds since
     ///     the epoch, not falling) and as many values; timestamps as a buffer of format ``q``, such
     ///     as ``array.array("q")``, or as a sequence of int; values as a buffer of format ``q`` or
-    ///     ``d``, or as a sequence of int, float, str or OperationFailedError
+    ///     ``d``, or as a sequence of int, float, str or OperationFailedError. Buffers are read bit by
+    ///     bit and must not change meanwhile; other threads run during that time
     /// :param letter: a pathpoint's type letter, for results that are values of that type, as
     ///     :func:`smok_fast.pathpoint.to_type` makes them
     /// :return: timestamps and as many results: a memoryview where all are int or all are float,

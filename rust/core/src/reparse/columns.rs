@@ -142,7 +142,15 @@ impl<'a> Lane<'a> {
     fn floats(&self) -> Option<Operands<'_, f64>> {
         match self {
             Lane::Floats(floats) => Some(floats.borrow()),
-            Lane::Ints(ints) => ints.map(exact),
+            Lane::Ints(ints) => {
+                let mut all = true;
+                let floats = ints.map(|int| {
+                    let float = exact(int);
+                    all &= float.is_some();
+                    float.unwrap_or_default()
+                });
+                all.then_some(floats)
+            }
             Lane::Bools(_) | Lane::Words(_) => None,
         }
     }
@@ -150,8 +158,8 @@ impl<'a> Lane<'a> {
     /// Python's truth of the operands, if none is spilled.
     fn truth(&self) -> Option<Operands<'_, bool>> {
         match self {
-            Lane::Ints(ints) => ints.map(|int| Some(int != 0)),
-            Lane::Floats(floats) => floats.map(|float| Some(float != 0.0)),
+            Lane::Ints(ints) => Some(ints.map(|int| int != 0)),
+            Lane::Floats(floats) => Some(floats.map(|float| float != 0.0)),
             Lane::Bools(bools) => Some(bools.borrow()),
             Lane::Words(words) => {
                 let bools: Option<_> = words.iter().map(|word| word.is_true()).collect();
@@ -197,24 +205,24 @@ impl<T: Copy> Operands<'_, T> {
         }
     }
 
-    /// What an operation makes of the operand of each row, if it makes something of all.
-    fn map<'b, U: Copy>(&self, operation: impl Fn(T) -> Option<U>) -> Option<Operands<'b, U>> {
-        Some(match self {
+    /// What an operation makes of the operand of each row.
+    fn map<'b, U: Copy>(&self, mut operation: impl FnMut(T) -> U) -> Operands<'b, U> {
+        match self {
             Operands::Each(operands) => {
                 let results = operands.iter().map(|operand| operation(*operand));
-                Operands::Each(results.collect::<Option<_>>()?)
+                Operands::Each(results.collect())
             }
-            Operands::Same(operand) => Operands::Same(operation(*operand)?),
-        })
+            Operands::Same(operand) => Operands::Same(operation(*operand)),
+        }
     }
 
-    /// What an operation makes of the two operands of each row.
-    fn zip<U, R: FromIterator<U>>(
+    /// What an operation makes of the two operands of each row; of two constants nothing, since these are folded.
+    fn zip<'b, U: Copy>(
         &self,
         right: &Operands<'_, T>,
-        operation: impl Fn(T, T) -> U,
-    ) -> Option<R> {
-        Some(match (self, right) {
+        mut operation: impl FnMut(T, T) -> U,
+    ) -> Option<Operands<'b, U>> {
+        let results = match (self, right) {
             (Operands::Each(left), Operands::Each(right)) => {
                 let pairs = left.iter().zip(right.iter());
                 pairs
@@ -227,9 +235,9 @@ impl<T: Copy> Operands<'_, T> {
             (Operands::Same(left), Operands::Each(right)) => {
                 right.iter().map(|right| operation(*left, *right)).collect()
             }
-            // Seldom, since constants are folded.
             (Operands::Same(_), Operands::Same(_)) => return None,
-        })
+        };
+        Some(Operands::Each(results))
     }
 }
 
@@ -313,12 +321,17 @@ fn apply_unary<'a>(op: Unary, operand: &Lane<'a>, count: usize) -> Lane<'a> {
     let lane = match (op, operand) {
         (Unary::Not, operand) => operand
             .truth()
-            .and_then(|truth| truth.map(|truth| Some(!truth)))
-            .map(Lane::Bools),
-        (Unary::Negative, Lane::Floats(floats)) => {
-            floats.map(|float| Some(-float)).map(Lane::Floats)
+            .map(|truth| Lane::Bools(truth.map(|truth| !truth))),
+        (Unary::Negative, Lane::Floats(floats)) => Some(Lane::Floats(floats.map(|float| -float))),
+        (Unary::Negative, Lane::Ints(ints)) => {
+            let mut overflow = false;
+            let negatives = ints.map(|int| {
+                let (negative, overflows) = int.overflowing_neg();
+                overflow |= overflows;
+                negative
+            });
+            (!overflow).then_some(Lane::Ints(negatives))
         }
-        (Unary::Negative, Lane::Ints(ints)) => ints.map(i64::checked_neg).map(Lane::Ints),
         _ => None,
     };
     lane.unwrap_or_else(|| {
@@ -356,13 +369,18 @@ fn integers<'a>(
     left: &Operands<'_, i64>,
     right: &Operands<'_, i64>,
 ) -> Option<Operands<'a, i64>> {
-    let ints: Option<Vec<i64>> = match op {
-        Binary::Add => left.zip(right, i64::checked_add)?,
-        Binary::Subtract => left.zip(right, i64::checked_sub)?,
-        Binary::Multiply => left.zip(right, i64::checked_mul)?,
+    let mut overflow = false;
+    let mut noted = |(result, overflows): (i64, bool)| {
+        overflow |= overflows;
+        result
+    };
+    let ints = match op {
+        Binary::Add => left.zip(right, |left, right| noted(left.overflowing_add(right))),
+        Binary::Subtract => left.zip(right, |left, right| noted(left.overflowing_sub(right))),
+        Binary::Multiply => left.zip(right, |left, right| noted(left.overflowing_mul(right))),
         _ => None,
     };
-    ints.map(Operands::each)
+    ints.filter(|_| !overflow)
 }
 
 fn floats<'a>(
@@ -370,14 +388,13 @@ fn floats<'a>(
     left: &Operands<'_, f64>,
     right: &Operands<'_, f64>,
 ) -> Option<Operands<'a, f64>> {
-    let floats = match op {
+    match op {
         Binary::Add => left.zip(right, |left, right| left + right),
         Binary::Subtract => left.zip(right, |left, right| left - right),
         Binary::Multiply => left.zip(right, |left, right| left * right),
         Binary::Divide if !right.has_zero() => left.zip(right, |left, right| left / right),
         _ => None,
-    };
-    floats.map(Operands::each)
+    }
 }
 
 /// `left op right`
@@ -406,7 +423,7 @@ fn order<'a, T: PartialOrd + Copy>(
     left: &Operands<'_, T>,
     right: &Operands<'_, T>,
 ) -> Option<Operands<'a, bool>> {
-    let bools = match op {
+    match op {
         Comparison::Equal => left.zip(right, |left, right| left == right),
         Comparison::NotEqual => left.zip(right, |left, right| left != right),
         Comparison::Less => left.zip(right, |left, right| left < right),
@@ -414,8 +431,7 @@ fn order<'a, T: PartialOrd + Copy>(
         Comparison::Greater => left.zip(right, |left, right| left > right),
         Comparison::GreaterEqual => left.zip(right, |left, right| left >= right),
         Comparison::In | Comparison::NotIn => None,
-    };
-    bools.map(Operands::each)
+    }
 }
 
 fn holds(op: Comparison, left: Word, right: Word) -> Option<bool> {

@@ -203,3 +203,96 @@ impl<'a> Cursor<'a> {
         self.next.saturating_sub(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::super::series::Values;
+    use super::*;
+
+    /// For each row its timestamp and the samples that it takes.
+    type Table = Vec<(i64, Vec<usize>)>;
+
+    fn made(columns: &[Vec<i64>], until: Option<i64>, most: usize) -> Table {
+        let columns: Vec<Column<'_>> = columns
+            .iter()
+            .map(|timestamps| Column {
+                timestamps,
+                values: Values::Ints(timestamps),
+            })
+            .collect();
+        let mut table = Table::new();
+        let Some(mut rows) = Rows::new(&columns, until) else {
+            return table;
+        };
+        let mut timestamps = Vec::new();
+        while rows.next_batch(most, &mut timestamps) {
+            assert!(rows.count <= most);
+            for row in 0..rows.count {
+                let samples = rows.picks().map(|pick| pick.sample(row)).collect();
+                table.push((timestamps[table.len()], samples));
+            }
+        }
+        assert_eq!(timestamps.len(), table.len());
+        table
+    }
+
+    /// The same from the definition of rows.
+    fn defined(columns: &[Vec<i64>], until: Option<i64>) -> Table {
+        let before: Vec<BTreeMap<i64, usize>> = columns
+            .iter()
+            .map(|timestamps| (0..).zip(timestamps))
+            .map(|samples| samples.map(|(sample, at)| (*at, sample)).collect())
+            .collect();
+        let times: BTreeSet<i64> = columns.iter().flatten().copied().collect();
+        times
+            .into_iter()
+            .filter(|time| until.is_none_or(|until| *time < until))
+            .filter_map(|time| {
+                let latest = before.iter().map(|samples| samples.range(..=time).last());
+                let samples = latest.map(|latest| latest.map(|(_, sample)| *sample));
+                Some((time, samples.collect::<Option<_>>()?))
+            })
+            .collect()
+    }
+
+    fn timestamps() -> impl Strategy<Value = Vec<i64>> {
+        let ends = prop::sample::select(vec![i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX]);
+        let timestamp = prop_oneof![9 => 0..30_i64, 1 => ends];
+        prop::collection::vec(timestamp, 0..30).prop_map(|mut timestamps| {
+            timestamps.sort_unstable();
+            timestamps
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_what_their_definition_says(
+            columns in prop::collection::vec(timestamps(), 1..5),
+            until in prop::option::of(prop_oneof![0..30_i64, Just(i64::MIN), Just(i64::MAX)]),
+            most in 1..40_usize,
+        ) {
+            prop_assert_eq!(made(&columns, until, most), defined(&columns, until));
+        }
+
+        #[test]
+        fn columns_that_are_alike_for_a_while_make_the_same_rows(
+            shared in timestamps(),
+            more in prop::collection::vec(0..3_usize, 1..4),
+            most in 1..10_usize,
+        ) {
+            let columns: Vec<Vec<i64>> = more
+                .iter()
+                .map(|more| {
+                    let last = shared.last().copied().unwrap_or_default();
+                    let repeated = std::iter::repeat_n(last, *more);
+                    shared.iter().copied().chain(repeated).collect()
+                })
+                .collect();
+            prop_assert_eq!(made(&columns, None, most), defined(&columns, None));
+        }
+    }
+}

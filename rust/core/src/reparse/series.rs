@@ -412,6 +412,8 @@ impl Results {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::value::Value;
 
@@ -502,5 +504,109 @@ mod tests {
             given: 1,
         };
         assert_eq!(evaluate("{a}+{b}", &[column]), Err(error));
+    }
+
+    /// Evaluates the columns with pieces of no more than so many samples.
+    fn in_pieces(program: &Program, columns: &[Column<'_>], most: usize) -> Series {
+        let lengths = columns
+            .iter()
+            .map(|column| (column.timestamps.len(), column.values.len()));
+        let mut evaluator = SeriesEvaluator::new(program, None, lengths).unwrap();
+        let mut begins = vec![0; columns.len()];
+        loop {
+            let pieces: Vec<Piece<'_>> = columns
+                .iter()
+                .zip(&begins)
+                .map(|(column, &begin)| {
+                    let end = column.timestamps.len().min(begin + most);
+                    let values = match column.values {
+                        Values::Ints(ints) => Values::Ints(&ints[begin..end]),
+                        Values::Floats(floats) => Values::Floats(&floats[begin..end]),
+                        Values::Readings(readings) => Values::Readings(&readings[begin..end]),
+                    };
+                    let samples = Column {
+                        timestamps: &column.timestamps[begin..end],
+                        values,
+                    };
+                    let complete = end == column.timestamps.len();
+                    Piece { samples, complete }
+                })
+                .collect();
+            let done = evaluator.advance(&pieces).unwrap();
+            if pieces.iter().all(|piece| piece.complete) {
+                return evaluator.finish();
+            }
+            let moved = pieces
+                .iter()
+                .zip(&done)
+                .any(|(piece, &done)| !piece.complete && done + 1 == piece.samples.values.len());
+            assert!(moved, "{pieces:?} {done:?}");
+            for (begin, done) in begins.iter_mut().zip(done) {
+                *begin += done;
+            }
+        }
+    }
+
+    fn timestamps() -> impl Strategy<Value = Vec<i64>> {
+        prop::collection::vec(0..60_i64, 0..40).prop_map(|mut timestamps| {
+            timestamps.sort_unstable();
+            timestamps
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_the_same_series_as_the_whole(
+            timestamps in prop::collection::vec(timestamps(), 3),
+            most in 2..20_usize,
+        ) {
+            let [first, second, third] = timestamps.as_slice() else { unreachable!() };
+            let ints: Vec<i64> = (1..).take(first.len()).collect();
+            let floats: Vec<f64> = (1..).take(second.len()).map(|int: i32| int.into()).collect();
+            let readings: Vec<Reading> = (1..)
+                .take(third.len())
+                .map(|int| match int % 10 {
+                    0 => Reading::Failed(Reason::Timeout),
+                    1 => Reading::Value(Value::Text("text".into())),
+                    _ => Reading::Value(Value::Int(int)),
+                })
+                .collect();
+            let columns = [
+                Column { timestamps: first, values: Values::Ints(&ints) },
+                Column { timestamps: second, values: Values::Floats(&floats) },
+                Column { timestamps: third, values: Values::Readings(&readings) },
+            ];
+            for (text, count) in [("{a}*1000", 1), ("{a}*1000+{b}", 2), ("{a}*1000+{b}/{c}", 3)] {
+                let program = Program::parse(text).unwrap();
+                let whole = program.evaluate_series(&columns[..count], None).unwrap();
+                prop_assert_eq!(in_pieces(&program, &columns[..count], most), whole);
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_have_to_fit() {
+        let program = Program::parse("{a}").unwrap();
+        let piece = |timestamps: &'static [i64], complete| Piece {
+            samples: Column {
+                timestamps,
+                values: Values::Ints(&[0, 0]),
+            },
+            complete,
+        };
+        let new = |lengths: &[(usize, usize)]| {
+            SeriesEvaluator::new(&program, None, lengths.iter().copied())
+        };
+        assert!(matches!(
+            new(&[(2, 2), (2, 2)]),
+            Err(SeriesError::ColumnCount { .. })
+        ));
+        assert!(matches!(new(&[(2, 1)]), Err(SeriesError::Length { .. })));
+        let mut evaluator = new(&[(3, 3)]).unwrap();
+        assert_eq!(evaluator.advance(&[piece(&[1, 5], false)]), Ok(vec![1]));
+        let falling = evaluator.advance(&[piece(&[5, 4], true)]);
+        assert_eq!(falling, Err(SeriesError::Unsorted { column: 0 }));
+        let short = evaluator.advance(&[piece(&[5], true)]);
+        assert!(matches!(short, Err(SeriesError::Length { .. })));
     }
 }
