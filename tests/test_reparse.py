@@ -9,6 +9,7 @@ import itertools
 import math
 import pickle
 import random
+import re
 import struct
 import threading
 import time
@@ -441,7 +442,7 @@ def test_nothing_in_the_package_can_run_a_text() -> None:
     files = sorted(package.rglob("*.py"))
     assert len(files) > 10
     functions = {"eval", "exec", "compile", "__import__", "__builtins__"}
-    modules = {"ast", "code", "codeop", "builtins"}
+    modules = {"ast", "code", "codeop", "builtins", "runpy"}
     for file in files:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             match node:
@@ -451,6 +452,17 @@ def test_nothing_in_the_package_can_run_a_text() -> None:
                     assert not modules & {alias.name for alias in names}, (file, node.lineno)
                 case ast.ImportFrom(module=module):
                     assert module not in modules, (file, node.lineno)
+
+
+def test_nothing_in_the_bindings_can_run_a_text() -> None:
+    """Neither PyO3's functions for it nor CPython's, nor the modules that lead to them."""
+    files = sorted((Path(__file__).parent.parent / "rust" / "python" / "src").glob("*.rs"))
+    assert len(files) > 10
+    ways = r"py\(?\)?\.(eval|run)\(|PyModule::from_code|py_run!|Py(Run|Eval)_|Py_Compile"
+    modules = r'"(ast|code|codeop|builtins|runpy)"'
+    for file in files:
+        found = re.search(f"{ways}|{modules}", file.read_text("utf-8"))
+        assert found is None, (file, found)
 
 
 # --- Limits --------------------------------------------------------------------------------------
