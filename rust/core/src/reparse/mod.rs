@@ -1,7 +1,7 @@
 //! Reparse expressions: Python's expression syntax over pathpoints, compiled once and evaluated without Python.
 //!
 //! Text goes through [`lexer`] and [`parser`] into a [`Program`] (postfix code, constants folded, pathpoints by slot), which
-//! [`evaluate`] runs on single values and [`series`] on whole time series, in columns where it can ([`columns`]).
+//! [`evaluate`] runs on single values and [`series`] on time series: samples joined into [`rows`], in [`columns`] where it can.
 //!
 //! Invariants:
 //!
