@@ -584,7 +584,14 @@ class SMOKDevice:
         soon after the start and every ``archives_interval`` seconds, if only an empty one.
 
         :param instructions: names of pathpoints by interval in seconds, from 0.01
+        :raises TypeError: the names of an interval are one text instead of a sequence of names
         """
+        for interval, names in instructions.items():
+            if isinstance(names, str):
+                raise TypeError(
+                    f"archives at interval {interval}: [{names!r}] is a sequence of names,"
+                    f" {names!r} is not"
+                )
         if self.arch_and_macros is not None and not self.dont_do_archives:
             self.arch_and_macros.set_archives(instructions)
 

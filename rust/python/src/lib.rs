@@ -9,6 +9,7 @@ mod errors;
 mod executor;
 mod minijson;
 mod modbus;
+mod numbers;
 mod order;
 mod pathpoint;
 mod queue;
