@@ -30,6 +30,8 @@ from smok_fast.extras import (
     InMemorySensorWriteDatabase,
 )
 from smok_fast.pathpoint import Pathpoint, Section
+from smok_fast.predicate import BaseStatistic
+from smok_fast.sensor import Sensor
 from smok_fast.server import LocalServer
 from smok_fast.testing import wait_until
 
@@ -571,6 +573,41 @@ def test_a_sensor_is_waited_for_until_the_sensors_were_fetched(
     assert [sensor.fqts for sensor in found] == ["boiler temp"]
     with pytest.raises(KeyError):
         device.get_sensor("no such")
+
+
+def test_a_statistic_that_asks_for_a_sensor_does_not_wait_for_its_own_thread(
+    start: Callable[..., SMOKDevice],
+) -> None:
+    found: list[list[str]] = []
+    ticked = threading.Event()
+
+    class Asking(BaseStatistic):
+        def on_tick(self) -> None:
+            found.append([sensor.fqts for sensor in self.device.get_all_sensors()])
+            with pytest.raises(KeyError):
+                self.device.get_sensor("no such")
+            ticked.set()
+
+    predicates = InMemoryPredicateDatabase()
+    predicates.set_new_predicates(
+        [
+            {
+                "predicate_id": "p1",
+                "verbose_name": "Boiler",
+                "silencing": [],
+                "configuration": None,
+                "statistic": "asking",
+                "group": "A",
+                "state": None,
+            }
+        ]
+    )
+    device = start(pred_database=predicates, delayed_boot=True)  # whose server is not there
+    device.sensor_database.on_sensors_sync([Sensor(device, "boiler temp", "W1", "x")])
+    device.register_statistic(Asking, lambda *_: True)
+    device.continue_boot()
+    assert ticked.wait(PATIENCE)
+    assert found[0] == ["boiler temp"]
 
 
 def test_who_waits_for_sensors_is_released_by_close(start: Callable[..., SMOKDevice]) -> None:

@@ -411,9 +411,11 @@ class SMOKDevice:
     def wait_until_synced(self) -> None:
         """Block until sensors and predicates have been fetched once, or the device is closed.
 
-        No-op if there is no CommunicatorThread, or if it has neither to fetch.
+        No-op if there is no CommunicatorThread, or if it has neither to fetch; and when it is
+        called by that thread, as by a statistic: what comes from before is all that there is.
         """
-        if self.getter is not None and not (self.dont_do_pathpoints and self.dont_do_predicates):
+        nothing_to_fetch = self.dont_do_pathpoints and self.dont_do_predicates
+        if self.getter not in (None, threading.current_thread()) and not nothing_to_fetch:
             self._ready.wait()
 
     def on_successful_sync(self, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong around pathpoints, told to the log once per episode.
+"""What goes wrong around pathpoints and in the user's code, told to the log once per episode.
 
 A pathpoint that is read ten times a second and fails each time must not fill an SD card with
 tracebacks: the first occurrence is logged in full, then the same is only counted, and logged again
@@ -147,6 +147,30 @@ def set_new_value_raised(pathpoint: Pathpoint, error: BaseException) -> None:
 def sync_callback_failed(callback: str, error: BaseException) -> None:
     """``on_successful_sync`` or ``on_failed_sync`` raised."""
     _report((callback, _place(error)), error, "%s raised %r", callback, error)
+
+
+def statistic_raised(predicate_id: str, what: str, error: BaseException) -> None:
+    """A method of a statistic raised."""
+    _report(
+        (predicate_id, what, _place(error)),
+        error,
+        "%s of predicate %s raised %r",
+        what,
+        predicate_id,
+        error,
+    )
+
+
+def matcher_raised(class_name: str, statistic: str, error: BaseException) -> None:
+    """What decides whether a class serves a statistic raised."""
+    _report(
+        (class_name, statistic, _place(error)),
+        error,
+        "the matcher of %s raised %r for statistic %r",
+        class_name,
+        error,
+        statistic,
+    )
 
 
 def store_failed(pathpoint: Pathpoint, error: BaseException) -> None:
