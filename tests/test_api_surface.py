@@ -196,3 +196,19 @@ def test_it_is_documented(item: Item) -> None:
         text = inspect.getdoc(inspect.getattr_static(item.owner, item.member))
         text = text or inspect.getdoc(getattr(item.owner, item.member))
     assert text is not None and len(text.split()) > 1
+
+
+#: What users override, and the library calls.
+OVERRIDDEN = re.compile(
+    r"\.SMOKDevice\.(on_\w+|provide_unknown_pathpoint|execute_section|sync_sections|execute_sysctl)$"
+    r"|\.Pathpoint\.on_\w+$|\.BaseStatistic\.[a-z]\w+$"
+    r"|\.Base\w+(Database|Synchronization|Synchronize)\.[a-z]\w+$"
+)
+
+
+@each([item for item in MEMBERS if OVERRIDDEN.search(str(item))])
+def test_what_users_override_says_which_thread_calls_it(item: Item) -> None:
+    told = f"{item.owner.__doc__}\n{inspect.getdoc(getattr(item.owner, str(item.member)))}"
+    assert re.search(
+        r"Thread|any thread|the thread|user threads|several threads|constructor of", told
+    )
