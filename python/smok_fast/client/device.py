@@ -75,6 +75,7 @@ from smok_fast.sync.pathpoints import PathpointsTask
 from smok_fast.sync.predicates import PredicatesTask, TicksTask
 from smok_fast.sync.sensor_writes import SensorWritesTask
 from smok_fast.sync.sensors import SensorsTask
+from smok_fast.sync.time_zone import TimeZoneTask
 from smok_fast.threads.archiving import ArchivingAndMacroThread
 from smok_fast.threads.base import TerminableThread
 from smok_fast.threads.communicator import CommunicatorThread
@@ -292,7 +293,7 @@ class SMOKDevice:
         if not self.dont_do_pathpoints:
             tasks += [DataTask(self, linger, self._orders.request), self._pathpoints, self._sensors]
         if not self.dont_do_predicates:
-            tasks += [self._predicates, TicksTask(self)]
+            tasks += [TimeZoneTask(self), self._predicates, TicksTask(self)]
         if archives:
             tasks += [archives]
         if macros:
@@ -310,7 +311,8 @@ class SMOKDevice:
 
     def _boot(self, delay: float = 0.0) -> None:
         time.sleep(delay)
-        self.set_archives(self.arch_database.get_archiving_instructions())
+        if not self.dont_do_archives:
+            self.set_archives(self.arch_database.get_archiving_instructions())
         for thread in self._threads():
             thread.start()
         self.boot_completed = True
@@ -558,9 +560,13 @@ class SMOKDevice:
         soon after the start and every ``archives_interval`` seconds, if only an empty one.
 
         :param instructions: names of pathpoints by interval in seconds, from 0.01
+        :raises UnavailableError: archiving is switched off
+        :raises RuntimeError: the device is closed
         """
-        if self.arch_and_macros is not None and not self.dont_do_archives:
-            self.arch_and_macros.set_archives(instructions)
+        self._check_open()
+        if self.arch_and_macros is None or self.dont_do_archives:
+            raise UnavailableError("the device was started without archives")
+        self.arch_and_macros.set_archives(instructions)
 
     # --- Orders
     # ------------------------------------------------------------------------------------
@@ -571,8 +577,12 @@ class SMOKDevice:
         :param secs: the sections; each is a Future that ends when its orders have been executed,
             however they went
         :return: the last one of them
+        :raises UnavailableError: everything is switched off that needs OrderExecutorThread
         :raises RuntimeError: the device is closed
         """
+        self._check_open()
+        if self.executor is None:
+            raise UnavailableError("the device was started without OrderExecutorThread")
         for section in secs:
             self._order_queue.put(section, section.is_joinable())
         return secs[-1] if secs else None
@@ -649,7 +659,12 @@ class SMOKDevice:
 
         :param order: the order
         :return: a Future that ends when the server was told, and fails when it was given up
+        :raises UnavailableError: everything is switched off that needs CommunicatorThread
+        :raises RuntimeError: the device is closed
         """
+        self._check_open()
+        if self.getter is None:
+            raise UnavailableError("the device was started without CommunicatorThread")
         future = self._messages.post(order)
         self._wake_communicator()
         return future
@@ -720,7 +735,12 @@ class SMOKDevice:
         """
 
     def request_baob_sync(self) -> None:
-        """Have BAOBs compared with the server's now."""
+        """Have BAOBs compared with the server's now.
+
+        :raises UnavailableError: BAOBs are switched off
+        :raises RuntimeError: the device is closed
+        """
+        self._check_baobs()
         self._baobs.request()
         self._wake_communicator()
 
@@ -756,11 +776,13 @@ class SMOKDevice:
         return registration
 
     def reset_predicates(self) -> None:
-        """Forget all predicates and fetch them anew; registered classes stay.
+        """Forget all predicates and fetch them anew; registered classes stay, and so does the state
+        of each predicate. Until the server answers nothing is watched.
 
+        :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
-        self._check_open()
+        self._check_predicates()
         self.predicates = {}
         self._predicates.request()
         self._wake_communicator()
@@ -813,9 +835,10 @@ class SMOKDevice:
         :param event: an open event
         :param timestamp: when it ended, in seconds since the epoch; now by default
         :raises ValueError: it is closed already
+        :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
-        self._check_open()
+        self._check_predicates()
         if event.is_closed():
             raise ValueError("the event is closed already")
         event.ended_on = int(time.time()) if timestamp is None else timestamp
@@ -899,10 +922,21 @@ class SMOKDevice:
             raise
         self.on_successful_sync()
         try:
-            info = DeviceInfo.from_json(answer)
-            self._timezone = zoneinfo.ZoneInfo(info.timezone)
-        except (KeyError, TypeError, ValueError) as error:
+            return self.take_over_info(answer)
+        except (KeyError, TypeError, ValueError, OSError) as error:
             raise ResponseError(502, f"the server's answer makes no sense: {error!r}") from error
+
+    def take_over_info(self, answer: Any) -> DeviceInfo:
+        """Take over the time zone from what the server says about this device.
+
+        :param answer: its answer
+        :raises KeyError: something is missing, or there is no such time zone
+        :raises TypeError: something has the wrong type
+        :raises ValueError: something has the wrong form
+        :raises OSError: the name of the time zone is that of something else
+        """
+        info = DeviceInfo.from_json(answer)
+        self._timezone = zoneinfo.ZoneInfo(info.timezone)
         return info
 
     def get_slaves(self) -> list[SlaveDevice]:
@@ -915,11 +949,13 @@ class SMOKDevice:
 
     @property
     def timezone(self) -> zoneinfo.ZoneInfo:
-        """The device's time zone. The server is asked for it once.
+        """The device's time zone. The server is asked for it if it has not told it yet; where
+        there are predicates, CommunicatorThread asks again every hour.
 
         :raises ResponseError: the server did not answer, or refused
         :raises RuntimeError: ``allow_sync`` is False, or the device is closed
         """
+        self._check_open()
         if self._timezone is None:
             self.get_device_info()
         if self._timezone is None:
