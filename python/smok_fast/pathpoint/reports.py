@@ -86,6 +86,27 @@ def _place(error: BaseException) -> Hashable:
     return type(error), last
 
 
+def archived_unknown(name: str, error: KeyError) -> None:
+    """A pathpoint that is to be archived is one that the device does not have."""
+    _report(
+        (name, "unknown"),
+        None,
+        "unknown pathpoint %s is to be archived, skipped%s",
+        name,
+        detail_of_unknown(name, error),
+    )
+
+
+def provider_raised(name: str, error: BaseException) -> None:
+    """``provide_unknown_pathpoint`` raised something else than KeyError."""
+    _report(
+        (name, "provided", _place(error)),
+        error,
+        "no pathpoint %s: provide_unknown_pathpoint failed",
+        name,
+    )
+
+
 def wrong_type(pathpoint: Pathpoint, value: object) -> None:
     """A read or the user gave something that a pathpoint of this type cannot hold."""
     _report(
