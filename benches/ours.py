@@ -265,7 +265,13 @@ def arrays() -> float:
     pathpoint = device.get_pathpoint("W1r1")
     values = array("q", (index // 10 % 500 for index in range(1_000_000)))
     columns = [
-        array("q", range(workload.START + 1_000_000_000 * run, workload.START + 1_000_000_000 * run + 1_000_000))
+        array(
+            "q",
+            range(
+                workload.START + 1_000_000_000 * run,
+                workload.START + 1_000_000_000 * run + 1_000_000,
+            ),
+        )
         for run in range(6)
     ]
     remaining = iter(columns)
@@ -303,7 +309,14 @@ def reopen() -> float:
     count, names = 100_000, [f"W1r{number}" for number in range(100)]
     values = array("q", (500 + index * 7919 % 97 // 24 for index in range(count)))
     for run in range(workload.REOPENED // count // len(names)):
-        timestamps = array("q", range(workload.START + 1_000 * count * run, workload.START + 1_000 * count * (run + 1), 1_000))
+        timestamps = array(
+            "q",
+            range(
+                workload.START + 1_000 * count * run,
+                workload.START + 1_000 * count * (run + 1),
+                1_000,
+            ),
+        )
         for name in names:
             device.get_pathpoint(name).set_new_values(timestamps, values)
     database.close()

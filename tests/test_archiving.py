@@ -179,6 +179,22 @@ def test_a_text_in_place_of_names_is_refused_and_changes_nothing(
     assert idle.arch_and_macros._instructions == {3600.0: ["W1"]}
 
 
+def test_a_pathpoint_that_was_unknown_is_archived_once_it_is_known_and_the_list_comes_again(
+    offline_device: SMOKDevice, caplog: pytest.LogCaptureFixture
+) -> None:
+    known, late = Counting(1), Counting(1)
+    scripted(offline_device, "W1", known)
+    archives = {3600.0: ["W1", "W2"]}
+    for _ in range(3):
+        offline_device.set_archives(archives)
+    assert known.reached.wait(SOON)
+    assert caplog.messages == ["unknown pathpoint W2 is to be archived, skipped"]
+    scripted(offline_device, "W2", late)
+    offline_device.set_archives(archives)
+    assert late.reached.wait(SOON)
+    assert known.count == 1, "the others keep their rhythm"
+
+
 def test_a_provider_may_set_the_archives_itself(make_offline_device: Maker) -> None:
     class Device(SMOKDevice):
         def provide_unknown_pathpoint(

@@ -69,6 +69,7 @@ from smok_fast.sync.pathpoints import PathpointsTask
 from smok_fast.sync.predicates import PredicatesTask, TicksTask
 from smok_fast.sync.sensor_writes import SensorWritesTask
 from smok_fast.sync.sensors import SensorsTask
+from smok_fast.sync.time_zone import TimeZoneTask
 from smok_fast.threads.archiving import ArchivingAndMacroThread
 from smok_fast.threads.base import TerminableThread
 from smok_fast.threads.communicator import CommunicatorThread
@@ -95,6 +96,7 @@ class SMOKDevice:
 
     It starts up to four threads, which are daemons: CommunicatorThread, OrderExecutorThread and
     ArchivingAndMacroThread, which the ``dont_*`` switches can spare, and LogPublisherThread.
+    A call to the server has a timer thread besides while it is under way.
     :meth:`close` it at the end, or use it as a context manager. Methods may be called by any
     thread, unless they say that a certain thread calls them: those are there to be overridden.
 
@@ -311,7 +313,7 @@ class SMOKDevice:
         if not self.dont_do_pathpoints:
             tasks += [DataTask(self, linger, self._orders.request), self._pathpoints, self._sensors]
         if not self.dont_do_predicates:
-            tasks += [self._predicates, TicksTask(self)]
+            tasks += [TimeZoneTask(self), self._predicates, TicksTask(self)]
         if archives:
             tasks += [archives]
         if macros:
@@ -329,7 +331,8 @@ class SMOKDevice:
 
     def _boot(self, delay: float = 0.0) -> None:
         time.sleep(delay)
-        self.set_archives(self.arch_database.get_archiving_instructions())
+        if not self.dont_do_archives:
+            self.set_archives(self.arch_database.get_archiving_instructions())
         for thread in self._threads():
             thread.start()
         self.boot_completed = True
@@ -439,9 +442,11 @@ class SMOKDevice:
     def wait_until_synced(self) -> None:
         """Block until sensors and predicates have been fetched once, or the device is closed.
 
-        No-op if there is no CommunicatorThread, or if it has neither to fetch.
+        No-op if there is no CommunicatorThread, or if it has neither to fetch; and when it is
+        called by that thread, as by a statistic: what comes from before is all that there is.
         """
-        if self.getter is not None and not (self.dont_do_pathpoints and self.dont_do_predicates):
+        nothing_to_fetch = self.dont_do_pathpoints and self.dont_do_predicates
+        if self.getter not in (None, threading.current_thread()) and not nothing_to_fetch:
             self._ready.wait()
 
     def on_successful_sync(self, *args: Any, **kwargs: Any) -> None:
@@ -585,6 +590,8 @@ class SMOKDevice:
 
         :param instructions: names of pathpoints by interval in seconds, from 0.01
         :raises TypeError: the names of an interval are one text instead of a sequence of names
+        :raises UnavailableError: archiving is switched off
+        :raises RuntimeError: the device is closed
         """
         for interval, names in instructions.items():
             if isinstance(names, str):
@@ -592,8 +599,10 @@ class SMOKDevice:
                     f"archives at interval {interval}: [{names!r}] is a sequence of names,"
                     f" {names!r} is not"
                 )
-        if self.arch_and_macros is not None and not self.dont_do_archives:
-            self.arch_and_macros.set_archives(instructions)
+        self._check_open()
+        if self.arch_and_macros is None or self.dont_do_archives:
+            raise UnavailableError("the device was started without archives")
+        self.arch_and_macros.set_archives(instructions)
 
     # --- Orders
     # ------------------------------------------------------------------------------------
@@ -604,8 +613,12 @@ class SMOKDevice:
         :param secs: the sections; each is a Future that ends when its orders have been executed,
             however they went
         :return: the last one of them
+        :raises UnavailableError: everything is switched off that needs OrderExecutorThread
         :raises RuntimeError: the device is closed
         """
+        self._check_open()
+        if self.executor is None:
+            raise UnavailableError("the device was started without OrderExecutorThread")
         for section in secs:
             self._order_queue.put(section, section.is_joinable())
         return secs[-1] if secs else None
@@ -682,7 +695,12 @@ class SMOKDevice:
 
         :param order: the order
         :return: a Future that ends when the server was told, and fails when it was given up
+        :raises UnavailableError: everything is switched off that needs CommunicatorThread
+        :raises RuntimeError: the device is closed
         """
+        self._check_open()
+        if self.getter is None:
+            raise UnavailableError("the device was started without CommunicatorThread")
         future = self._messages.post(order)
         self._wake_communicator()
         return future
@@ -753,7 +771,12 @@ class SMOKDevice:
         """
 
     def request_baob_sync(self) -> None:
-        """Have BAOBs compared with the server's now."""
+        """Have BAOBs compared with the server's now.
+
+        :raises UnavailableError: BAOBs are switched off
+        :raises RuntimeError: the device is closed
+        """
+        self._check_baobs()
         self._baobs.request()
         self._wake_communicator()
 
@@ -789,11 +812,13 @@ class SMOKDevice:
         return registration
 
     def reset_predicates(self) -> None:
-        """Forget all predicates and fetch them anew; registered classes stay.
+        """Forget all predicates and fetch them anew; registered classes stay, and so does the state
+        of each predicate. Until the server answers nothing is watched.
 
+        :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
-        self._check_open()
+        self._check_predicates()
         self.predicates = {}
         self._predicates.request()
         self._wake_communicator()
@@ -846,9 +871,10 @@ class SMOKDevice:
         :param event: an open event
         :param timestamp: when it ended, in seconds since the epoch; now by default
         :raises ValueError: it is closed already
+        :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
-        self._check_open()
+        self._check_predicates()
         if event.is_closed():
             raise ValueError("the event is closed already")
         event.ended_on = int(time.time()) if timestamp is None else timestamp
@@ -936,10 +962,21 @@ class SMOKDevice:
             raise
         self.on_successful_sync()
         try:
-            info = DeviceInfo.from_json(answer)
-            self._timezone = zoneinfo.ZoneInfo(info.timezone)
-        except (KeyError, TypeError, ValueError) as error:
+            return self.take_over_info(answer)
+        except (KeyError, TypeError, ValueError, OSError) as error:
             raise ResponseError(502, f"the server's answer makes no sense: {error!r}") from error
+
+    def take_over_info(self, answer: Any) -> DeviceInfo:
+        """Take over the time zone from what the server says about this device.
+
+        :param answer: its answer
+        :raises KeyError: something is missing, or there is no such time zone
+        :raises TypeError: something has the wrong type
+        :raises ValueError: something has the wrong form
+        :raises OSError: the name of the time zone is that of something else
+        """
+        info = DeviceInfo.from_json(answer)
+        self._timezone = zoneinfo.ZoneInfo(info.timezone)
         return info
 
     def get_slaves(self) -> list[SlaveDevice]:
@@ -952,11 +989,13 @@ class SMOKDevice:
 
     @property
     def timezone(self) -> zoneinfo.ZoneInfo:
-        """The device's time zone. The server is asked for it once.
+        """The device's time zone. The server is asked for it if it has not told it yet; where
+        there are predicates, CommunicatorThread asks again every hour.
 
         :raises ResponseError: the server did not answer, or refused
         :raises RuntimeError: ``allow_sync`` is False, or the device is closed
         """
+        self._check_open()
         if self._timezone is None:
             self.get_device_info()
         if self._timezone is None:

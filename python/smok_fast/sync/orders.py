@@ -31,6 +31,7 @@ class OrdersTask(SyncTask):
         try:
             sections = sections_from_body(body, headers.get("Content-Type", ""))
         except ValueError as error:
+            self.device.api.refuse_web_page(body, headers, error)
             raise UnusableAnswer(f"a list of sections ({error})", body) from error
         self.device.execute(*sections)
         return False
