@@ -71,6 +71,16 @@ def serve(
             help="CA whose devices are accepted. By default, devices of any.",
         ),
     ] = None,
+    ngtt_port: Annotated[
+        int | None,
+        typer.Option(
+            "--ngtt-port",
+            min=0,
+            max=65535,
+            help="Port to push orders at over NGTT (SMOK's own is 2405); 0 for a free one. Needs "
+            "--certificate and --ca-file.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the calls.")] = False,
 ) -> None:
     """Run a SMOK server of your own, until Ctrl-C.
@@ -89,6 +99,8 @@ def serve(
     With TLS, after [bold]smok-fast cert server[/]:
 
     [bold]smok-fast server --certificate certs/server.crt --key certs/server.key[/]
+
+    and with orders pushed over NGTT, add [bold]--ca-file certs/ca.crt --ngtt-port 2405[/]
     """
     try:
         from smok_fast.server import run  # noqa: PLC0415 (needs the extra that may be missing)
@@ -99,6 +111,9 @@ def serve(
     if not quiet:
         logging.getLogger("smok_fast.server").setLevel(logging.INFO)
     keeps = "keeps everything in memory" if database is None else f"keeps its data in {database}"
+
+    def announce_ngtt(address: str) -> None:
+        console.print(f"NGTT:      SMOK_NGTT={address}")
 
     def announce(url: str) -> None:
         console.print(f"[bold]SMOK server at {url}[/]")
@@ -115,7 +130,9 @@ def serve(
             key=key,
             ca_file=ca_file,
             admin_token=admin_token,
+            ngtt_port=ngtt_port,
             announce=announce,
+            announce_ngtt=announce_ngtt,
         )
     except ssl.SSLError as e:
         fail(f"TLS refuses the certificate, its key or the CA: {e}")

@@ -267,7 +267,11 @@ class NGTTSocket:
         raise failure
 
     def _connect_to(
-        self, plain: socket.socket, address: tuple[Any, ...], until: float, is_given_up: Callable[[], bool]
+        self,
+        plain: socket.socket,
+        address: tuple[Any, ...],
+        until: float,
+        is_given_up: Callable[[], bool],
     ) -> None:
         """:raises OSError: it is not possible"""
         plain.setblocking(False)
