@@ -112,14 +112,14 @@ def serve(
         logging.getLogger("smok_fast.server").setLevel(logging.INFO)
     keeps = "keeps everything in memory" if database is None else f"keeps its data in {database}"
 
-    def announce_ngtt(address: str) -> None:
-        console.print(f"NGTT:      SMOK_NGTT={address}")
-
     def announce(url: str) -> None:
         console.print(f"[bold]SMOK server at {url}[/]")
         console.print(printable(f"It {keeps}. Ctrl-C stops it."), markup=False)
         console.print(f"Devices:   SMOK_BASE_URL={url}")
         console.print(f"Admin API: {url}/admin")
+
+    def announce_ngtt(address: str) -> None:
+        console.print(f"NGTT:      SMOK_NGTT={address}")
 
     try:
         run(

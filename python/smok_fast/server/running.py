@@ -332,7 +332,7 @@ def run(
     :param ngtt_port: port to serve NGTT at, 0 for a free one; None: no NGTT. It needs the server's
         certificate and the CA file
     :param announce: called with the server's URL once calls to it will be answered
-    :param announce_ngtt: called before that with the address of NGTT, if it is served
+    :param announce_ngtt: called after that with the address of NGTT, if it is served
     :raises OSError: a port is taken, or a file cannot be used
     :raises ValueError: the database cannot be used, NGTT lacks a file, or this is not the main
         thread
@@ -348,11 +348,11 @@ def run(
         if ngtt_tls is not None:
             ngtt_listener = opened.enter_context(_listen(host, ngtt_port or 0))
             ngtt = NGTTServer(app.state.context, ngtt_listener, ngtt_tls)
-            if announce_ngtt is not None:
-                announce_ngtt(_address(host, ngtt_listener.getsockname()[1]))
         server = _Uvicorn(app, listener, tls, ngtt)
         if announce is not None:
             announce(_url(host, listener.getsockname()[1], bool(tls)))
+        if announce_ngtt is not None and ngtt is not None:
+            announce_ngtt(_address(host, ngtt_listener.getsockname()[1]))
         server.serve_forever()
 
 

@@ -98,7 +98,9 @@ class NGTTConnection(TerminableThread):
         self._waiter = Waiter()
         self._connection: NGTTSocket | None = None
         self._allowed = True
+        # Of the present connection: whether the server has answered, and sent something odd.
         self._answered = False
+        self._has_wondered = False
         self._reachable: bool | None = None
         self._last_contact: float | None = None
         self._complaint = ""
@@ -202,7 +204,7 @@ class NGTTConnection(TerminableThread):
             self._waiter.wait(pause)
             return
         host, port = self.server
-        self._answered = False
+        self._answered = self._has_wondered = False
         self._connection = NGTTSocket(
             host, port, self._context, self._waiter, max_data=self._max_data, clock=self._clock
         )
@@ -239,9 +241,11 @@ class NGTTConnection(TerminableThread):
             except BaseException:
                 logger.exception("on_new_order raised on %r", order)
         elif frame.packet_type in HISTORICAL_TYPES:
-            logger.debug("ignored: %r", frame)
+            logger.debug("Ignored: %r", frame)
         elif frame.packet_type != NGTTHeaderType.PING:
-            logger.warning("ignored, not for a device: %r", frame)
+            level = logging.DEBUG if self._has_wondered else logging.WARNING
+            self._has_wondered = True
+            logger.log(level, "Ignored, not for a device: %r", frame)
 
     def _note_answer(self, connection: NGTTSocket) -> None:
         self._last_contact = time.time()
