@@ -171,6 +171,8 @@ class ScriptedServer:
             assert self._accepted.wait_for(lambda: self.accepted >= count, PATIENCE)
 
     def close(self) -> None:
+        if self._ended:
+            return
         self._ended = True
         if self._acceptor.ident is not None:
             self._socket.shutdown(socket.SHUT_RDWR)

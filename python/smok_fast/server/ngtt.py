@@ -31,6 +31,9 @@ __all__ = ["NGTTServer", "server_context"]
 
 logger = logging.getLogger("smok_fast.server")
 
+#: How many connections there may be at a time, those that still shake hands included.
+MOST_CONNECTIONS = 1000
+
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_WITHIN = 10.0
 
@@ -72,63 +75,82 @@ class NGTTServer:
         self._context = context
         self._listener = listener
         self._tls = tls
-        self._server: asyncio.Server | None = None
-        self._sessions: set[asyncio.Task[None]] = set()
+        self._acceptor: asyncio.Task[None] | None = None
+        self._connections: dict[socket.socket, asyncio.Task[None]] = {}
 
-    async def start(self) -> None:
-        """Accept connections."""
-        self._server = await asyncio.start_server(
-            self._serve,
-            sock=self._listener,
-            ssl=self._tls,
-            ssl_handshake_timeout=HANDSHAKE_WITHIN,
-        )
+    def start(self) -> None:
+        """Accept connections. Called in the event loop."""
+        self._listener.setblocking(False)
+        self._acceptor = asyncio.create_task(self._accept())
 
     async def stop(self) -> None:
-        """End all connections."""
+        """Stop to listen, and end all connections."""
         self.cut()
-        if self._sessions:
-            await asyncio.wait(self._sessions)
+        if self._acceptor is not None:
+            await asyncio.wait([self._acceptor, *self._connections.values()])
+        self._listener.close()
 
     def cut(self) -> None:
-        """Stop to listen, and drop all connections. Called in the event loop."""
-        if self._server is not None:
-            self._server.close()
-        for session in self._sessions:
-            session.cancel()
+        """Begin to :meth:`stop`. Called in the event loop."""
+        if self._acceptor is not None:
+            self._acceptor.cancel()
+        for connection in self._connections:
+            # Not by cancelling its task: in the midst of a handshake asyncio does not clean up.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._sessions.add(task)
-            task.add_done_callback(self._sessions.discard)
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, (peer, *_) = await loop.sock_accept(self._listener)
+            except OSError as error:  # too many open files, say
+                logger.error("NGTT: cannot accept a connection: %s", error)
+                await asyncio.sleep(1)
+                continue
+            if len(self._connections) >= MOST_CONNECTIONS:
+                logger.warning("NGTT: %s is turned away, there are too many connections", peer)
+                connection.close()
+            else:
+                self._connections[connection] = asyncio.create_task(self._serve(connection, peer))
+
+    async def _serve(self, connection: socket.socket, peer: str) -> None:
+        why = "of a defect"
         try:
-            await self._identify_and_talk(reader, writer)
-        except asyncio.CancelledError:
-            pass  # the server stops; asyncio would log it
+            reader, writer = await self._shake_hands(connection)
+            try:
+                why = await self._talk(reader, writer)
+            finally:
+                writer.transport.abort()
         except OSError as error:
-            logger.info("An NGTT connection broke: %s", error)
+            why = str(error) or repr(error)
         except Exception:
-            logger.exception("An NGTT connection failed")
+            logger.exception("NGTT: serving %s failed", peer)
         finally:
-            writer.transport.abort()
+            connection.close()
+            del self._connections[connection]
+            logger.info("NGTT: the connection of %s has ended: %s", peer, why)
 
-    async def _identify_and_talk(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _shake_hands(
+        self, connection: socket.socket
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol, connection, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_WITHIN
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         try:
             device_id = self._context.identifier.device_id_of(certificate)
         except ApiError as refused:
-            logger.warning("NGTT: refused: %s", refused.status)
-            return
+            return refused.status
         await run_in_threadpool(self._context.note_device, device_id)
         logger.info("NGTT: device %s is connected", device_id)
-        why = "the server stops"
-        try:
-            why = await _Session(self._context, device_id, reader, writer).talk()
-        finally:
-            logger.info("NGTT: device %s is gone: %s", device_id, why)
+        return await _Session(self._context, device_id, reader, writer).talk()
 
 
 class _Session:

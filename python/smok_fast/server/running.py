@@ -116,7 +116,7 @@ class _Uvicorn(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self._ngtt is not None:
-            await self._ngtt.start()
+            self._ngtt.start()
         self.is_up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
