@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from pathlib import Path
 from typing import Annotated
@@ -137,9 +136,7 @@ def serve(
     except ssl.SSLError as e:
         fail(f"TLS refuses the certificate, its key or the CA: {e}")
     except OSError as e:
-        # asyncio and socket add to strerror what is said here better.
-        reason = os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror
-        fail(e if e.filename else f"cannot listen at {host}:{port}: {reason}")
+        fail(e if e.filename else str(e.strerror))
     except ValueError as e:
         fail(e)
     console.print("Stopped.")

@@ -374,7 +374,12 @@ def _interruptible() -> Iterator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=128)
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        # The socket module adds to strerror what is said here better.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise OSError(error.errno, f"cannot listen at {host}:{port}: {reason}") from error
     # Connections inherit this. Asyncio would set it on sockets of its own making only, and without
     # it each answer waits 40 ms, for the peer to acknowledge the headers before the body is sent.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
