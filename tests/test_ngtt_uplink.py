@@ -17,6 +17,7 @@ import pytest
 
 from ngtt_support import (
     CONFIRM,
+    FETCH,
     PATIENCE,
     PING,
     REJECT,
@@ -352,6 +353,8 @@ def test_garbage_ends_the_connection_is_logged_once_and_the_next_one_works(
     orders = []
 
     def misbehave(peer: Peer) -> None:
+        # Closing a connection with something unread resets it.
+        assert [peer.receive().packet_type for _ in range(2)] == [FETCH, PING]
         peer.socket.sendall(sent)
 
     def on_new_order(new: Order) -> None:

@@ -707,10 +707,10 @@ class NGTTDecoder:
 
     It holds no more than one frame, and of that no more than has arrived.
 
-    :param max_data: the longest data that a frame may carry, in bytes
+    :param max_data: the longest data that a frame may carry, in bytes; 1 MiB by default
     """
 
-    def __new__(cls, max_data: int = 1048576) -> NGTTDecoder: ...
+    def __new__(cls, max_data: int = ...) -> NGTTDecoder: ...
     def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
         """Take the next bytes of the stream.
 

@@ -102,7 +102,8 @@ class SMOKDevice:
     :meth:`provide_unknown_pathpoint`.
 
     It starts up to four threads, which are daemons: CommunicatorThread, OrderExecutorThread and
-    ArchivingAndMacroThread, which the ``dont_*`` switches can spare, and LogPublisherThread.
+    ArchivingAndMacroThread, which the ``dont_*`` switches can spare, and LogPublisherThread; and a
+    fifth one for NGTT.
     :meth:`close` it at the end, or use it as a context manager. Methods may be called by any
     thread, unless they say that a certain thread calls them: those are there to be overridden.
 
