@@ -1,14 +1,16 @@
-"""Makes ``data/registers.csv.gz``: what the demonstration's boiler room gives in ten minutes when each
-of its registers is polled at its own interval, with a few milliseconds of jitter, as polls have.
+"""Makes ``data/registers.csv.gz``: what the demonstration's boiler room gives in ten minutes when
+each of its registers is polled at its own interval, with a few milliseconds of jitter, as polls
+have.
 
 A line a register: name; timestamps in milliseconds since the epoch, the first one whole and then
-the steps; values, left empty where they are those before. Run it with the project's Python; the same seed gives the
-same file.
+the steps; values, left empty where they are those before. Run it with the project's Python; the
+same seed gives the same file.
 """
 
 from __future__ import annotations
 
 import gzip
+import itertools
 import random
 from pathlib import Path
 
@@ -37,7 +39,7 @@ def main() -> None:
 
 def line(name: str, series: list[tuple[int, float]]) -> str:
     times = [timestamp for timestamp, _ in series]
-    steps = [times[0]] + [later - earlier for earlier, later in zip(times, times[1:])]
+    steps = [times[0]] + [later - earlier for earlier, later in itertools.pairwise(times)]
     values = [value for _, value in series]
     texts = [
         "" if index and value == values[index - 1] else repr(value)

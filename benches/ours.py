@@ -5,12 +5,16 @@ classes; the executor is the device's own thread.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import shutil
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import workload
 from workload import check, rate
@@ -239,7 +243,7 @@ def polled(seconds: int = 600) -> object:
     samples = sorted(
         (timestamp, name, value)
         for name, (timestamps, values) in workload.registers().items()
-        for timestamp, value in zip(timestamps, values)
+        for timestamp, value in zip(timestamps, values, strict=True)
         if timestamp < 1_764_000_000_000 + 1_000 * seconds
     )
     second = 0
@@ -427,6 +431,81 @@ def reparse_series() -> float:
     return figure
 
 
+@contextlib.contextmanager
+def ngtt_server() -> Iterator[tuple[object, object, int]]:
+    """The server of the latency rows in a process of its own: certificates, and its port."""
+    from smok_fast.client.certificate import (
+        create_development_certificates,
+        create_server_certificate,
+    )
+
+    folder = tempfile.mkdtemp(prefix="smok-fast-bench-")
+    device = create_development_certificates(folder, "bench")
+    server = create_server_certificate(folder)
+    script = Path(__file__).parent / "peers" / "ngtt_server.py"
+    arguments = [server.cert, server.key, device.ca_cert, workload.PUSHES]
+    with subprocess.Popen(
+        [sys.executable, script, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield device, int(process.stdout.readline())
+
+
+def latencies() -> list[float]:
+    """Milliseconds from the server's sending of an order to its on_write."""
+    from smok_fast.client import SMOKDevice
+    from smok_fast.pathpoint import Pathpoint
+
+    done, times = threading.Event(), []
+
+    class Timed(Pathpoint):
+        def on_write(self, value: float, advise: object) -> None:
+            times.append((time.monotonic_ns() - value) / 1e6)
+            if len(times) == workload.PUSHES:
+                done.set()
+
+    with ngtt_server() as (made, port):
+        device = SMOKDevice(
+            str(made.cert), str(made.key), "bench", url="http://127.0.0.1:1",
+            use_ngtt=True, ngtt=f"127.0.0.1:{port}", ca_certs=made.ca_cert, delayed_boot=True,
+        )  # fmt: skip
+        Timed(device, "d1")
+        device.continue_boot()
+        check(done.wait(60), "orders are missing")
+        device.close()
+    return times
+
+
+def bare_latencies() -> list[float]:
+    """The same to the return of a blocking read, and of the decoder, in a program that does nothing
+    else.
+    """
+    import socket
+
+    from smok_fast._core import NGTTDecoder
+    from smok_fast.minijson import loads
+    from smok_fast.ngtt.protocol import NGTTFrame, NGTTHeaderType
+    from smok_fast.ngtt.uplink.connection import client_context
+
+    times, decoder = [], NGTTDecoder()
+    with ngtt_server() as (made, port):
+        context = client_context(made.cert, made.key, made.ca_cert)
+        plain = socket.create_connection(("127.0.0.1", port))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+            connection.sendall(bytes(NGTTFrame(0, NGTTHeaderType.FETCH_ORDERS)))
+            while len(times) < workload.PUSHES:
+                for tid, _, data in decoder.feed(connection.recv(65536)):
+                    sent = loads(data)[0]["orders"][0]["value"]
+                    times.append((time.monotonic_ns() - sent) / 1e6)
+                    connection.sendall(bytes(NGTTFrame(tid, NGTTHeaderType.ORDER_CONFIRM)))
+    return times
+
+
+def percentile(times: list[float], share: float) -> float:
+    check(len(times) == workload.PUSHES and min(times) > 0, "latencies")
+    return sorted(times)[int(share * len(times))]
+
+
 def import_() -> float:
     return workload.import_seconds("smok_fast.client")
 
@@ -459,6 +538,10 @@ MEASUREMENTS: dict[str, Callable[[], float]] = {
     "reparse_get": reparse_get,
     "reparse_expression": reparse_expression,
     "reparse_series": reparse_series,
+    "ngtt_latency": lambda: percentile(latencies(), 0.5),
+    "ngtt_latency_p99": lambda: percentile(latencies(), 0.99),
+    "ngtt_bare": lambda: percentile(bare_latencies(), 0.5),
+    "ngtt_bare_p99": lambda: percentile(bare_latencies(), 0.99),
     "import": import_,
     "memory": memory,
 }

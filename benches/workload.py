@@ -41,6 +41,9 @@ REPARSE_RESULT = 2 * max(615 - 482 / 10, 0.0)
 EVALUATIONS = 200_000
 SERIES = 1_000_000
 
+#: How many orders are pushed, one after the other.
+PUSHES = 2_000
+
 #: One answer of 125 registers to request 1 of unit 1.
 REGISTERS = [(7 * index) % 65536 for index in range(125)]
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from smok_fast._core import Buffer, OrderQueue
 from smok_fast._urls import segment
@@ -64,7 +65,7 @@ from smok_fast.sync.data import CheckpointTask, DataTask
 from smok_fast.sync.events import EventsTask
 from smok_fast.sync.macros import MacroExecutionTask, MacroReportsTask, MacrosTask
 from smok_fast.sync.metadata import MetadataTask
-from smok_fast.sync.orders import MessagesTask, OrdersTask
+from smok_fast.sync.orders import MessagesTask, OrderIntake, OrdersTask
 from smok_fast.sync.pathpoints import PathpointsTask
 from smok_fast.sync.predicates import PredicatesTask, TicksTask
 from smok_fast.sync.sensor_writes import SensorWritesTask
@@ -78,6 +79,7 @@ from smok_fast.threads.log_publisher import LogPublisherThread
 
 if TYPE_CHECKING:
     from smok_fast.client.certificate import PEMSource
+    from smok_fast.ngtt.uplink import NGTTConnection
 
 __all__ = ["SMOKDevice"]
 
@@ -95,8 +97,8 @@ class SMOKDevice:
     :meth:`provide_unknown_pathpoint`.
 
     It starts up to four threads, which are daemons: CommunicatorThread, OrderExecutorThread and
-    ArchivingAndMacroThread, which the ``dont_*`` switches can spare, and LogPublisherThread.
-    A call to the server has a timer thread besides while it is under way.
+    ArchivingAndMacroThread, which the ``dont_*`` switches can spare, and LogPublisherThread; and a
+    fifth one for NGTT. A call to the server has a timer thread besides while it is under way.
     :meth:`close` it at the end, or use it as a context manager. Methods may be called by any
     thread, unless they say that a certain thread calls them: those are there to be overridden.
 
@@ -128,9 +130,11 @@ class SMOKDevice:
     :param cache_metadata_for: for how many seconds downloaded metadata is good
     :param startup_delay: seconds to wait before the threads start. Deprecated: use ``delayed_boot``
     :param delayed_boot: start the threads only with :meth:`continue_boot`
-    :param use_ngtt: take orders over NGTT instead of polling for them
+    :param use_ngtt: have orders pushed over NGTT; they are polled for only while it is down
     :param url: base URL of the server; by default that of the environment variable
         ``SMOK_BASE_URL``, else that of the certificate's environment
+    :param ngtt: the NGTT server, ``host`` or ``host:port``; by default that of the environment
+        variable ``SMOK_NGTT``, else the host of ``url``, port 2405
     :param ca_certs: where SMOK's CA certificates are, see
         :func:`~smok_fast.client.certificate.ca_cert_files`
     :param orders_interval: seconds between two polls for orders; they are asked for after each
@@ -146,6 +150,7 @@ class SMOKDevice:
 
     :raises InvalidCredentials: certificate or key cannot be used; the message says which and why
     :raises StateInUseError: the state file belongs to another device that runs
+    :raises UnavailableError: a CA certificate is configured, but cannot be read
     :raises ValueError: the arguments contradict each other
     :ivar device_id: device ID (str)
     :ivar environment: environment of the certificate
@@ -156,6 +161,7 @@ class SMOKDevice:
     :ivar baobs_loaded: whether BAOBs were synchronized once
     :ivar cert_data: the device certificate, as given
     :ivar state_file: the state file, None if there is none
+    :ivar uplink: the NGTT connection, None without ``use_ngtt``
     """
 
     def __init__(
@@ -185,6 +191,7 @@ class SMOKDevice:
         use_ngtt: bool = False,
         *,
         url: str | None = None,
+        ngtt: str | None = None,
         ca_certs: str | os.PathLike[str] | None = None,
         orders_interval: float = 60.0,
         sensors_interval: float = 300.0,
@@ -223,6 +230,8 @@ class SMOKDevice:
         self.statistic_registration = CollectionOfStatistics()
         self._timezone: zoneinfo.ZoneInfo | None = None
         self._order_queue = OrderQueue()
+        self.order_intake = OrderIntake(self)
+        self.uplink: NGTTConnection | None = None
 
         self._credentials = Credentials(cert, priv_key)
         try:
@@ -292,9 +301,13 @@ class SMOKDevice:
             if archives or macros:
                 execution = MacroExecutionTask(self) if macros else None
                 self.arch_and_macros = ArchivingAndMacroThread(self, execution)
+            if use_ngtt and not dont_obtain_orders:
+                self.uplink = self._make_uplink(ngtt)
             if not delayed_boot:
                 self._boot(startup_delay or 0.0)
         except BaseException:
+            if self.uplink is not None:
+                self.uplink.terminate()
             self._credentials.close()
             databases.close()
             raise
@@ -326,6 +339,27 @@ class SMOKDevice:
             return []
         return [self._messages, *tasks, self._metadata_sync, CheckpointTask(self)]
 
+    def _make_uplink(self, address: str | None) -> NGTTConnection:
+        # Only here, so that devices without NGTT need no memory for it.
+        from smok_fast.ngtt.protocol import SERVER_VARIABLE  # noqa: PLC0415
+        from smok_fast.ngtt.uplink import NGTTConnection  # noqa: PLC0415
+
+        address = address or os.environ.get(SERVER_VARIABLE)
+        if not address and self.url != base_url(None, {}, self.environment):
+            host = str(urlsplit(self.url).hostname)
+            address = f"[{host}]" if ":" in host else host
+        uplink = NGTTConnection(
+            self._credentials.cert_path,
+            self._credentials.key_path,
+            self.order_intake.pushed,
+            address=address,
+            ca_certs=self.ca_certs,
+            on_change=self._wake_communicator,
+            start=False,
+        )
+        uplink.allow(self._allow_sync)
+        return uplink
+
     # --- Life
     # --------------------------------------------------------------------------------------
 
@@ -338,7 +372,13 @@ class SMOKDevice:
         self.boot_completed = True
 
     def _threads(self) -> list[TerminableThread]:
-        threads = [self.executor, self.arch_and_macros, self.getter, self.log_publisher]
+        threads = [
+            self.executor,
+            self.arch_and_macros,
+            self.getter,
+            self.uplink,
+            self.log_publisher,
+        ]
         return [thread for thread in threads if thread is not None]
 
     def continue_boot(self) -> None:
@@ -367,7 +407,7 @@ class SMOKDevice:
         self._ready.set()
         self._order_queue.close()
         recording = [thread for thread in (self.executor, self.arch_and_macros) if thread]
-        talking = [thread for thread in (self.getter, self.log_publisher) if thread]
+        talking = [thread for thread in (self.uplink, self.getter, self.log_publisher) if thread]
         self._stop(recording, started + STOP_WITHIN)
         while sections := self._order_queue.take(0):
             for section in sections:
@@ -436,6 +476,8 @@ class SMOKDevice:
     @allow_sync.setter
     def allow_sync(self, allow: bool) -> None:
         self._allow_sync = allow
+        if self.uplink is not None:
+            self.uplink.allow(allow)
         self._wake_communicator()
         self.log_publisher.wake()
 

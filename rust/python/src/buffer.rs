@@ -222,7 +222,7 @@ impl Buffer {
         }
         let archive = self.archive(name, start, stop)?;
         let columns = py.detach(|| Columns::of(archive));
-        columns.to_python(py)
+        columns.into_python(py)
     }
 
     /// The next upload; the same one again while it is neither acknowledged nor rejected.
@@ -424,7 +424,7 @@ impl Columns {
         self.floats.push(float);
     }
 
-    fn to_python(self, py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, PyAny>)> {
+    fn into_python(self, py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, PyAny>)> {
         let values = if self.ints.len() == self.floats.len() {
             Numbers::from(self.ints)
         } else {
