@@ -465,7 +465,7 @@ def latencies() -> list[float]:
 
     with ngtt_server() as (made, port):
         device = SMOKDevice(
-            str(made.cert), str(made.key), "bench", url="http://127.0.0.1:1",
+            str(made.cert), str(made.key), f"{temporary_folder()}/state", url="http://127.0.0.1:1",
             use_ngtt=True, ngtt=f"127.0.0.1:{port}", ca_certs=made.ca_cert, delayed_boot=True,
         )  # fmt: skip
         Timed(device, "d1")
