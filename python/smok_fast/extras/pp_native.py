@@ -58,10 +58,9 @@ class BufferReport:
     problems: list[str]
 
     @property
-    def is_clean(self) -> bool:
-        """Whether nothing was wrong. A torn end is usual after a power cut."""
-        damage = self.quarantined_bytes + self.nameless_samples + self.cursor_damaged_bytes
-        return not damage and not self.problems
+    def is_damaged(self) -> bool:
+        """Whether something is lost or in doubt; a torn end is usual after a power cut."""
+        return bool(self.quarantined_bytes or self.nameless_samples or self.cursor_damaged_bytes)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

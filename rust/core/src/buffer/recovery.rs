@@ -11,13 +11,13 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
+use super::Shared;
 use super::block::{Block, Columns};
 use super::cursor::{self, Cursor};
 use super::log::{Cache, Loaded, Piece, Segment, parse_segment_name};
 use super::segment::{Content, Inventory, TRAILER, index_length};
 use super::series::{LEVELS, Position, Series};
 use super::wire::Corrupt;
-use super::{Event, Shared};
 use crate::clock;
 
 /// What was found at the start.
@@ -70,7 +70,6 @@ impl Shared {
     fn start_without_disk(&self, error: &io::Error, report: &mut BufferReport) {
         report.problems.push(format!("the folder: {error}"));
         *self.trouble.lock() = Some(error.to_string());
-        self.tell(Event::Failed(error.to_string()));
         let seconds = u64::try_from(clock::now().wall / 1_000).unwrap_or(0);
         self.log.lock().next_seq = seconds << 24;
     }
@@ -212,10 +211,7 @@ impl Shared {
                 let segment = inventory.segment.clone();
                 log.segments.insert(segment.first_seq, segment);
             }
-            let mut clock = self.clock.lock();
-            clock.set |= clock
-                .recorded()
-                .is_some_and(|boot| log.boots.contains_key(&boot.id));
+            self.clock_state.lock().recall(&log);
         }
         for inventory in inventories {
             self.count_partly_acknowledged(inventory, cursor.low);

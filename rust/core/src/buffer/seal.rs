@@ -89,7 +89,7 @@ impl Shared {
     pub(super) fn seal_into(&self, log: &mut Log) {
         let mut dirty = mem::take(&mut *self.dirty.lock());
         dirty.sort_unstable_by_key(|series| series.id);
-        let unset_clock = self.clock_now();
+        let unset_clock = self.unset_clock();
         let mut scratch = Scratch::default();
         let mut rows = LEVELS.map(|level| (level, Vec::new()));
         for series in &dirty {

@@ -1,3 +1,4 @@
+mod boot;
 mod damage;
 mod faulty;
 mod model;
