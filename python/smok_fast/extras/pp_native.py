@@ -236,12 +236,13 @@ class NativePathpointDatabase(BasePathpointDatabase):
         :param token: its token
         :param content: what it says
         :param reason: what the server said about it
-        :raises OSError: the quarantine cannot be written to; the upload comes again
+        :raises OSError: the quarantine cannot be written to; the samples come again, in turn with
+            others
         """
         try:
             self.quarantine.add(content, reason)
         except OSError:
-            self.buffer.refuse(token)
+            self.buffer.refuse(token, rejected=True)
             raise
         self.buffer.set_aside(token)
         for entry in content:

@@ -185,7 +185,9 @@ impl Shared {
             }
             pause = match self.commit(clock::now().wall) {
                 Ok(()) => self.options.durability,
-                Err(_) => (pause * 2).clamp(Duration::from_secs(1), LONGEST_PAUSE),
+                Err(_) => pause
+                    .saturating_mul(2)
+                    .clamp(Duration::from_secs(1), LONGEST_PAUSE),
             };
         }
     }
@@ -201,15 +203,15 @@ impl Shared {
 
     /// Lets samples gather for a time, unless they are many already.
     fn pause(&self, pause: Duration) {
-        let deadline = Instant::now() + pause;
+        let deadline = Instant::now().checked_add(pause);
         let mut woken = self.thread.woken.lock();
         while !woken.by_hand {
-            if self
-                .thread
-                .changed
-                .wait_until(&mut woken, deadline)
-                .timed_out()
-            {
+            let Some(deadline) = deadline else {
+                self.thread.changed.wait(&mut woken);
+                continue;
+            };
+            let waited = self.thread.changed.wait_until(&mut woken, deadline);
+            if waited.timed_out() {
                 break;
             }
         }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -114,8 +114,12 @@ impl Storage for Disk {
             return fs::metadata(&self.folder).map(drop);
         }
         let mut open = self.open.lock();
-        if open.lock.is_some() {
-            return Ok(());
+        if let Some(lock) = &open.lock {
+            if lock.metadata()?.nlink() > 0 {
+                return Ok(());
+            }
+            // Somebody has removed the folder: what is written to files in it would be lost.
+            *open = Open::default();
         }
         match fs::create_dir(&self.folder) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
