@@ -326,11 +326,9 @@ impl Buffer {
     /// module's invariants.
     pub fn open(folder: &Path, options: Options) -> io::Result<Self> {
         let buffer = Buffer::on(Box::new(Disk::new(folder)), options)?;
-        if !buffer.shared.options.durability.is_zero() {
-            let shared = Arc::clone(&buffer.shared);
-            let thread = std::thread::Builder::new().name("SampleWriter".into());
-            *buffer.thread.lock() = Some(thread.spawn(move || shared.commit_now_and_then())?);
-        }
+        let shared = Arc::clone(&buffer.shared);
+        let thread = std::thread::Builder::new().name("SampleWriter".into());
+        *buffer.thread.lock() = Some(thread.spawn(move || shared.commit_now_and_then())?);
         Ok(buffer)
     }
 
@@ -553,7 +551,10 @@ impl Shared {
         let before = self.unsealed.fetch_add(count, Ordering::Relaxed);
         if before == 0 {
             self.waiter.wake(|_| {});
-            self.thread.wake(|woken| woken.by_data = true);
+            // With no loss window whoever records commits.
+            if !self.options.durability.is_zero() {
+                self.thread.wake(|woken| woken.by_data = true);
+            }
         }
         if before + count >= self.options.frame_samples() as u64 {
             self.seal();

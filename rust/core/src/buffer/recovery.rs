@@ -12,12 +12,10 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::Shared;
-use super::block::{Block, Columns};
 use super::cursor::{self, Cursor};
-use super::log::{Cache, Loaded, Piece, Segment, parse_segment_name};
+use super::log::{Cache, Loaded, Segment, parse_segment_name};
 use super::segment::{Content, Inventory, TRAILER, index_length};
-use super::series::{LEVELS, Position, Series};
-use super::wire::Corrupt;
+use super::series::{LEVELS, Series};
 use crate::clock;
 
 /// What was found at the start.
@@ -268,7 +266,7 @@ impl Shared {
             // What makes no sense in spite of its sums does not count.
             let _ = piece.for_each_block(&self.names, |series, block| {
                 if let Some(acknowledged) = partly.get(&series.id) {
-                    let lacking = lacking(&piece, &block, *acknowledged)?;
+                    let lacking = block.lacking(piece.seq(), *acknowledged)?;
                     let mut data = series.data.lock();
                     data.waiting += lacking;
                     self.log.lock().pending += lacking;
@@ -330,21 +328,4 @@ impl Shared {
             }
         }
     }
-}
-
-fn lacking(piece: &Piece, block: &Block<'_>, acknowledged: Position) -> Result<u64, Corrupt> {
-    let seq = piece.seq();
-    if seq != acknowledged.seq {
-        return Ok(if seq > acknowledged.seq {
-            block.count as u64
-        } else {
-            0
-        });
-    }
-    let mut samples = Vec::new();
-    block.decode(&mut Columns::default(), &mut samples)?;
-    let lacking = samples
-        .iter()
-        .filter(|sample| sample.timestamp > acknowledged.timestamp);
-    Ok(lacking.count() as u64)
 }

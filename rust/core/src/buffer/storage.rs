@@ -108,6 +108,13 @@ impl Disk {
     }
 }
 
+fn sync_parent(folder: &Path) -> io::Result<()> {
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
 impl Storage for Disk {
     fn prepare(&self) -> io::Result<()> {
         if self.read_only {
@@ -122,8 +129,10 @@ impl Storage for Disk {
             *open = Open::default();
         }
         match fs::create_dir(&self.folder) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+            // A power cut must not take the folder with all that is in it.
+            Ok(()) => sync_parent(&self.folder)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
         let lock = OpenOptions::new()
             .read(true)
