@@ -11,6 +11,9 @@
 //! | 3 | stamped by the device's clock, not by the user |
 //! | 4 | one sample alone |
 //!
+//! The forms are chosen for polled registers. A general codec, pco 0.4, took 0.68 bytes a sample in
+//! blocks of this length against 0.71, all headers included, and three times as long.
+//!
 //! Timestamps rise strictly within a block. Values come back exactly as they were: floats bit for
 //! bit, integers as integers.
 
