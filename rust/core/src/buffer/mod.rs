@@ -225,6 +225,13 @@ pub(crate) struct Shared {
     written_bytes: AtomicU64,
 }
 
+/// How many samples the heads had before some were added, and how many were.
+#[derive(Clone, Copy)]
+struct Unsealed {
+    before: u64,
+    count: u64,
+}
+
 /// The series by name and by id.
 #[derive(Default)]
 pub(crate) struct Names {
@@ -542,14 +549,25 @@ impl Shared {
             && (self.unsealed.load(Ordering::Relaxed) > 0 || self.log.lock().pending > 0)
     }
 
-    /// Takes account of samples that were added to a head.
-    fn note_unsealed(&self, count: u64) {
+    /// Counts samples that were added to a head. Called with the series locked, so that whoever
+    /// seals them finds them counted.
+    fn add_unsealed(&self, count: u64) -> Unsealed {
+        let before = if self.keeps_samples {
+            self.unsealed.fetch_add(count, Ordering::Relaxed)
+        } else {
+            0
+        };
+        Unsealed { before, count }
+    }
+
+    /// Does what there is to do about samples that were added to a head. Called with nothing locked.
+    fn note_unsealed(&self, unsealed: Unsealed) {
         if !self.keeps_samples {
             self.waiter.wake(|woken| woken.by_data = true);
             return;
         }
-        let before = self.unsealed.fetch_add(count, Ordering::Relaxed);
-        if before == 0 {
+        let Unsealed { before, count } = unsealed;
+        if before == 0 && count > 0 {
             self.waiter.wake(|_| {});
             // With no loss window whoever records commits.
             if !self.options.durability.is_zero() {
