@@ -142,7 +142,7 @@ def filled_database() -> object:
 
 
 def build_body(database: object) -> bytes:
-    body, token, samples = database.buffer.next_upload(1 << 30)
+    body, token, samples, _ = database.buffer.next_upload(1 << 30)
     check(samples == workload.BODY[0] * workload.BODY[1], "number of samples")
     database.buffer.refuse(token, rejected=True)
     return body
@@ -166,7 +166,7 @@ def body() -> float:
 
 
 def body_bytes() -> float:
-    built, _, samples = filled_database().buffer.next_upload(1 << 30)
+    built, _, samples, _ = filled_database().buffer.next_upload(1 << 30)
     return len(built) / samples
 
 
