@@ -321,6 +321,8 @@ impl Shared {
             let is_sound = inventory.damage.is_empty()
                 && inventory.nameless == 0
                 && inventory.torn_at.is_none()
+                // Its index would leave out what it repeats, which counts once the other is gone.
+                && segment.after < segment.first_seq
                 && segment.bytes > 0;
             if let Some(active) = writer.active.get_mut(segment.level as usize) {
                 let can_go_on = is_sound && ids_agree && !inventory.finished;
