@@ -1,5 +1,6 @@
 mod damage;
 mod faulty;
+mod look;
 mod model;
 
 use proptest::prelude::*;
