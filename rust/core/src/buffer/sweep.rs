@@ -62,20 +62,18 @@ impl Buffer {
 }
 
 impl Sweep {
-    /// The samples of the next frame that has any; `None` at the end.
+    /// The samples of the next frame, which may have none that are wanted; `None` at the end.
     pub fn next_samples(&mut self) -> Option<Vec<Swept>> {
-        while let Some(piece) = self.walk.next(&self.shared, &mut self.cache) {
-            self.note_progress(piece.seq());
-            let mut swept = Vec::new();
-            if self.read(&piece, &mut swept).is_err() {
-                self.corrupt += 1;
-            }
-            if !swept.is_empty() {
-                return Some(swept);
-            }
+        let Some(piece) = self.walk.next(&self.shared, &mut self.cache) else {
+            self.done_bytes = self.total_bytes;
+            return None;
+        };
+        self.note_progress(piece.seq());
+        let mut swept = Vec::new();
+        if self.read(&piece, &mut swept).is_err() {
+            self.corrupt += 1;
         }
-        self.done_bytes = self.total_bytes;
-        None
+        Some(swept)
     }
 
     /// Bytes of segments that have been read, roughly, and of all that are to be.
