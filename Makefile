@@ -27,7 +27,7 @@ nightly: $(READY)
 
 # Ten minutes for each fuzz target; needs cargo-fuzz. The committed inputs are where they start.
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= reparse minijson orders
+FUZZ_TARGETS ?= reparse minijson orders ngtt
 fuzz:
 	for target in $(FUZZ_TARGETS); do \
 		mkdir -p rust/fuzz/found/$$target rust/fuzz/corpus/$$target; \

@@ -4,7 +4,8 @@ Each row is measured in processes of their own, ours and the peer's in turn, sev
 ratio of each pair counts, and its median, least and greatest are printed. Both sides check what
 they have computed, and a wrong result ends the run with an error. The peer is ``smok`` 0.21 in
 ``.bench-venv`` (``make bench`` sets it up), pymodbus for the rows about MODBUS, and CPython's own
-``eval`` of a compiled code object for the expression.
+``eval`` of a compiled code object for the expression; for latency over NGTT it is a program that
+reads the connection and does nothing else.
 
 The bars are the project's goals; they are printed beside the ratios and judge nothing.
 """
@@ -25,6 +26,7 @@ HERE = Path(__file__).parent
 OURS = HERE / "ours.py"
 REFERENCE = HERE / "peers" / "reference.py"
 PYMODBUS = HERE / "peers" / "pymodbus_peer.py"
+SQLITE = HERE / "peers" / "sqlite_peer.py"
 CPYTHON = HERE / "peers" / "cpython.py"
 BENCH_PYTHON = HERE.parent / ".bench-venv" / "bin" / "python"
 
@@ -39,6 +41,8 @@ class Row(NamedTuple):
     :ivar peer: the script that measures the peer
     :ivar python: the Python that runs it
     :ivar less_is_better: whether the ratio is the peer's figure by ours, not ours by the peer's
+    :ivar own_name: what our script knows it by, if by another name
+    :ivar peer_name: what the peer's script knows it by, if by another name
     """
 
     name: str
@@ -48,24 +52,64 @@ class Row(NamedTuple):
     peer: Path = REFERENCE
     python: Path = BENCH_PYTHON
     less_is_better: bool = False
+    own_name: str = ""
+    peer_name: str = ""
 
 
+# fmt: off
 ROWS = [
     Row("execute", "execute a read: on_read giving an int, to the buffer", "/s", "25"),
-    Row("execute_bare", "the same, against a bare loop of on_read()", "/s", "0.25", OURS),
+    Row(
+        "execute_bare", "the same, against a bare loop of on_read()", "/s", "0.25", OURS,
+        own_name="execute", peer_name="bare_loop",
+    ),
     Row("set_new_value", "Pathpoint.set_new_value", "/s", "12"),
     Row("queue", "queue: put and get a section", "/s", "10"),
     Row("decode", "decode orders from JSON to sections", "/s", "10"),
     Row("body", "build an upload's body, samples", "/s", "80"),
     Row("body_bytes", "an upload's body, bytes for each sample", "B", "1", less_is_better=True),
+    Row("arrays", "set_new_values, arrays (goal: 20 M/s); SQLite", "/s", "20 M", SQLITE),
+    Row("ingest", "registers until durable, samples (goal: 3 M/s); SQLite", "/s", "3 M", SQLITE),
+    Row(
+        "ingest_bytes", "the same, bytes for each sample (goal: 2.5); SQLite", "B", "2.5", SQLITE,
+        less_is_better=True,
+    ),
+    Row(
+        "ingest_noise_bytes", "noisy singles, bytes for each (goal: 6); SQLite", "B", "6", SQLITE,
+        less_is_better=True,
+    ),
+    Row(
+        "polled_bytes", "registers, durable each second, bytes; SQLite", "B", "", SQLITE,
+        less_is_better=True,
+    ),
+    Row(
+        "ingest_written", "bytes written for each stored (goal: 2); SQLite", "", "2", SQLITE,
+        less_is_better=True,
+    ),
+    Row(
+        "buffer_memory", "memory for each sample buffered, bytes", "B", "43", less_is_better=True
+    ),
+    Row(
+        "reopen", "open a buffer of 100 M samples (goal: 2 s); SQLite, 3 M", "s", "2 s", SQLITE,
+        less_is_better=True,
+    ),
     Row("modbus_decode", "MODBUS TCP: decode 125 registers", "/s", "20", PYMODBUS),
     Row("modbus_encode", "MODBUS TCP: encode an answer of 125 registers", "/s", "20", PYMODBUS),
     Row("reparse_get", "get() of a reparse pathpoint of two", "/s", "50"),
     Row("reparse_expression", "evaluate an expression; compiled by CPython", "/s", "3", CPYTHON),
     Row("reparse_series", "evaluate it over two series (goal: 30 M/s)", "/s", "30 M"),
+    Row(
+        "ngtt_latency", "NGTT, server's send to on_write; bare TLS read", "ms", "1 ms", OURS,
+        less_is_better=True, peer_name="ngtt_bare",
+    ),
+    Row(
+        "ngtt_latency_p99", "the same, 99th percentile", "ms", "5 ms", OURS,
+        less_is_better=True, peer_name="ngtt_bare_p99",
+    ),
     Row("import", "import the client, above a bare Python", "s", "2.4", less_is_better=True),
     Row("memory", "resident memory of an idle device", "MB", "1.3", less_is_better=True),
 ]
+# fmt: on
 
 
 def measure(python: Path | str, script: Path, name: str) -> float:
@@ -81,8 +125,8 @@ def measure(python: Path | str, script: Path, name: str) -> float:
 def run(row: Row, repetitions: int) -> dict[str, Any]:
     """Measure a row; ours and the peer's in turn."""
     python = sys.executable if row.peer != REFERENCE else row.python
-    peer_name = "bare_loop" if row.peer == OURS else row.name
-    own_name = "execute" if row.peer == OURS else row.name
+    peer_name = row.peer_name or row.name
+    own_name = row.own_name or row.name
     pairs = []
     for _ in range(repetitions):
         ours = measure(sys.executable, OURS, own_name)

@@ -4,12 +4,16 @@ runs in another environment.
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
+import random
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 #: How many pathpoints are read, and how often each in one section.
@@ -37,8 +41,55 @@ REPARSE_RESULT = 2 * max(615 - 482 / 10, 0.0)
 EVALUATIONS = 200_000
 SERIES = 1_000_000
 
+#: How many orders are pushed, one after the other.
+PUSHES = 2_000
+
 #: One answer of 125 registers to request 1 of unit 1.
 REGISTERS = [(7 * index) % 65536 for index in range(125)]
+
+
+#: How many times ten minutes of registers are stored, and how many noisy floats.
+INGEST_ROUNDS = 20
+NOISE = (100, 10_000)
+
+#: How many samples a buffer is opened with again.
+REOPENED = 100_000_000
+
+
+def registers() -> dict[str, tuple[array, array]]:
+    """Ten minutes of a boiler room: timestamps and values by name. See make_registers.py."""
+    columns = {}
+    path = Path(__file__).parent / "data" / "registers.csv.gz"
+    for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+        name, steps, texts = line.split(";")
+        timestamps = array("q", itertools.accumulate(map(int, steps.split(","))))
+        values = array("d" if "." in texts else "q")
+        for text in texts.split(","):
+            values.append((float(text) if "." in texts else int(text)) if text else values[-1])
+        columns[name] = timestamps, values
+    return columns
+
+
+def repeated(columns: dict[str, tuple[array, array]]) -> Iterator[dict[str, tuple[array, array]]]:
+    """The same columns again and again, each time ten minutes later."""
+    for index in range(INGEST_ROUNDS):
+        later = index * 600_000
+        yield {
+            name: (array("q", (timestamp + later for timestamp in timestamps)), values)
+            for name, (timestamps, values) in columns.items()
+        }
+
+
+def noise() -> dict[str, tuple[array, array]]:
+    """Singles, as ``f`` pathpoints hold them, that have noise in all their digits."""
+    dice, count = random.Random(1), NOISE[1]
+    columns = {}
+    for number in range(NOISE[0]):
+        first = START + number
+        timestamps = array("q", (first + 100 * index + dice.randrange(4) for index in range(count)))
+        singles = array("f", (dice.gauss(21.0, 0.5) for _ in range(count)))
+        columns[f"f1l{number}"] = timestamps, array("d", singles)
+    return columns
 
 
 def check(condition: bool, what: str) -> None:

@@ -166,6 +166,35 @@ def test_unknown_names_are_logged_and_skipped(
     ]
 
 
+def test_a_text_in_place_of_names_is_refused_and_changes_nothing(
+    idle: SMOKDevice, make_offline_device: Maker
+) -> None:
+    scripted(idle, "W1")
+    idle.set_archives({3600.0: ["W1"]})
+    without_archives = make_offline_device(dont_do_archives=True, delayed_boot=True)
+    for device in (idle, without_archives):
+        with pytest.raises(TypeError, match=r"interval 0\.5: \['W1'\] is a sequence of names"):
+            device.set_archives({60.0: ["W1"], 0.5: "W1"})
+    assert take_polls(idle) == [["W1"]]
+    assert idle.arch_and_macros._instructions == {3600.0: ["W1"]}
+
+
+def test_a_pathpoint_that_was_unknown_is_archived_once_it_is_known_and_the_list_comes_again(
+    offline_device: SMOKDevice, caplog: pytest.LogCaptureFixture
+) -> None:
+    known, late = Counting(1), Counting(1)
+    scripted(offline_device, "W1", known)
+    archives = {3600.0: ["W1", "W2"]}
+    for _ in range(3):
+        offline_device.set_archives(archives)
+    assert known.reached.wait(SOON)
+    assert caplog.messages == ["unknown pathpoint W2 is to be archived, skipped"]
+    scripted(offline_device, "W2", late)
+    offline_device.set_archives(archives)
+    assert late.reached.wait(SOON)
+    assert known.count == 1, "the others keep their rhythm"
+
+
 def test_a_provider_may_set_the_archives_itself(make_offline_device: Maker) -> None:
     class Device(SMOKDevice):
         def provide_unknown_pathpoint(

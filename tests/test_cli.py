@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,9 @@ from smok_fast.basics import Environment
 from smok_fast.cli.app import app
 from smok_fast.client.api import RequestsAPI
 from smok_fast.client.certificate import Credentials, create_development_certificates
+from smok_fast.ngtt.orders import Order
+from smok_fast.ngtt.uplink import NGTTConnection
+from smok_fast.testing import Admin, wait_until
 
 #: Longer than anything here takes, seconds; reached only when something hangs.
 LONG = 60
@@ -352,6 +356,36 @@ def test_the_server_speaks_tls_with_certificates_of_the_development_ca(tmp_path:
         api.close()
 
 
+def test_the_server_pushes_orders_over_ngtt(tmp_path: Path) -> None:
+    run("cert", "new", "--device-id", "a", "--out", tmp_path)
+    run("cert", "server", "--out", tmp_path)
+    options = ("--certificate", "server.crt", "--key", "server.key", "--ca-file", "ca.crt")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    done = threading.Event()
+
+    def on_new_order(order: Order) -> None:
+        assert order.data == [{"orders": []}]
+        order.acknowledge()
+        done.set()
+
+    with (
+        server(tmp_path, *options, "--ngtt-port", str(port)) as url,
+        Admin(url, verify=str(tmp_path / "ca.crt")) as admin,
+    ):
+        connection = NGTTConnection(
+            tmp_path / "device.crt",
+            tmp_path / "device.key",
+            on_new_order,
+            address=f"127.0.0.1:{port}",
+            ca_certs=tmp_path / "ca.crt",
+        )
+        admin.queue_orders("a", [{"orders": []}])
+        assert done.wait(LONG)
+        wait_until(lambda: admin.ngtt("a").confirmed == 1, LONG)
+        connection.close()
+
+
 def test_a_server_that_cannot_run_is_refused_with_the_reason(tmp_path: Path) -> None:
     device = create_development_certificates(tmp_path, "a")
     run("cert", "server", "--out", tmp_path)
@@ -360,7 +394,15 @@ def test_a_server_that_cannot_run_is_refused_with_the_reason(tmp_path: Path) -> 
         assert refusal("server", "--port", port) == (
             f"cannot listen at 127.0.0.1:{port}: Address already in use"
         )
+        tls = ("--certificate", tmp_path / "server.crt", "--key", tmp_path / "server.key")
+        ngtt = ("--port", 0, *tls, "--ca-file", device.ca_cert, "--ngtt-port", port)
+        assert refusal("server", *ngtt) == (
+            f"cannot listen at 127.0.0.1:{port}: Address already in use"
+        )
     server_of_its_own = ("server", "--port", 0)
+    assert refusal(*server_of_its_own, "--ngtt-port", 0) == (
+        "NGTT needs a certificate for the server, and the CA file of its devices"
+    )
     assert "a private key" in refusal(*server_of_its_own, "--key", device.key)
     options = ("--certificate", tmp_path / "server.crt", "--key", device.key)
     assert refusal(*server_of_its_own, *options).startswith(

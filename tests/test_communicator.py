@@ -337,7 +337,7 @@ def test_nonsense_as_an_answer_to_each_call_loses_nothing(
     assert "Traceback" not in caplog.text
 
 
-@pytest.mark.parametrize(("method", "path"), CALLS[1:], ids=IDS[1:])
+@pytest.mark.parametrize(("method", "path"), CALLS, ids=IDS)
 def test_a_web_page_as_an_answer_counts_as_no_answer(
     method: str, path: str, smok_server: LocalServer, recorder: Callable[..., Recorder]
 ) -> None:
@@ -349,6 +349,20 @@ def test_a_web_page_as_an_answer_counts_as_no_answer(
     assert device.failed.wait(PATIENCE)
     wait_until(lambda: device.link_is_up and pending(device) == 0, PATIENCE)
     assert held(admin) == {"W1": [(1, 1)]}
+
+
+def test_a_network_that_answers_with_its_login_page_is_one_warning(
+    recorder: Callable[..., Recorder], caplog: pytest.LogCaptureFixture
+) -> None:
+    page = http("200 OK", b"<html><body>Log in</body></html>", "text/html; charset=utf-8")
+    with OddServer(lambda method, path: page) as server:
+        device = recorder(server.url)
+        wait_until(lambda: device.failed_syncs >= 2, PATIENCE)
+        device.close()
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
+    assert told.startswith(f"No link to {server.url}")
+    assert "a web page instead" in told
+    assert device.successful_syncs == 0
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429, 503])

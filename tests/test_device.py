@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from gateway_support import DEVICE_ID, PATIENCE, OddServer, Recorder, http
-from smok_fast.basics import Environment, StorageLevel
-from smok_fast.client import SMOKDevice
+from smok_fast.basics import Environment, SlaveDeviceInfo, StorageLevel
+from smok_fast.client import SlaveDevice, SMOKDevice
 from smok_fast.exceptions import InvalidCredentials, ResponseError, UnavailableError
 from smok_fast.extras import (
+    BufferedPathpointDatabase,
     InMemoryArchivesDatabase,
     InMemoryBAOBDatabase,
     InMemoryEventDatabase,
@@ -30,7 +31,10 @@ from smok_fast.extras import (
     InMemorySensorDatabase,
     InMemorySensorWriteDatabase,
 )
-from smok_fast.pathpoint import Pathpoint, Section
+from smok_fast.pathpoint import MessageOrder, Pathpoint, Section, WaitOrder
+from smok_fast.predicate import BaseStatistic, Color, Event
+from smok_fast.predicate.undefined import UndefinedStatistic
+from smok_fast.sensor import Sensor, SensorWriteEvent
 from smok_fast.server import LocalServer
 from smok_fast.testing import wait_until
 
@@ -373,7 +377,10 @@ def test_close_tells_how_many_samples_the_server_does_not_have(
     for timestamp in (1, 2, 3):
         pathpoint.set_new_value(timestamp, 5)
     device.close()
-    assert "Closed with 3 samples that the server does not have" in caplog.messages
+    database = device.pp_database
+    assert isinstance(database, BufferedPathpointDatabase)
+    told = "Closed with 3 samples that the server does not have; they are kept in "
+    assert f"{told}{database.path}" in caplog.messages
 
 
 def test_close_says_nothing_when_the_server_has_everything(
@@ -496,30 +503,165 @@ def test_close_is_in_time_while_user_code_hangs_everywhere(
     wait_until(lambda: threads() == set(), PATIENCE)
 
 
-def test_methods_of_a_closed_device_raise(start: Callable[..., SMOKDevice]) -> None:
-    device = start()
-    pathpoint = Pathpoint(device, "W1")
+#: How each public method of a device is called by a user.
+USES: dict[str, Callable[[SMOKDevice], Any]] = {
+    "_execute_message_order": lambda device: device._execute_message_order(MessageOrder("uuid")),
+    "clear_closed_and_synced_events": lambda device: device.clear_closed_and_synced_events(),
+    "close_event": lambda device: device.close_event(an_event()),
+    "continue_boot": lambda device: device.continue_boot(),
+    "execute": lambda device: device.execute(Section([WaitOrder(0)])),
+    "get_all_baobs": lambda device: device.get_all_baobs(),
+    "get_all_events": lambda device: device.get_all_events(),
+    "get_all_open_events": lambda device: device.get_all_open_events(),
+    "get_all_sensors": lambda device: device.get_all_sensors(),
+    "get_baob": lambda device: device.get_baob("key"),
+    "get_device_info": lambda device: device.get_device_info(),
+    "get_local_time": lambda device: device.get_local_time(),
+    "get_open_event": lambda device: device.get_open_event("uuid"),
+    "get_pathpoint": lambda device: device.get_pathpoint("W1"),
+    "get_sensor": lambda device: device.get_sensor("a b"),
+    "get_slaves": lambda device: device.get_slaves(),
+    "log_sensor_write": lambda device: device.log_sensor_write(
+        SensorWriteEvent(1, "who", "a", "1", "a", "1", "why")
+    ),
+    "open_event": lambda device: device.open_event(
+        1, None, Color.RED, False, "token", "group", "message"
+    ),
+    "post_message": lambda device: device.post_message(MessageOrder("uuid")),
+    "register_pathpoint": lambda device: device.register_pathpoint(Pathpoint("W2")),
+    "register_statistic": lambda device: device.register_statistic(
+        UndefinedStatistic, lambda *_: False
+    ),
+    "request_baob_sync": lambda device: device.request_baob_sync(),
+    "reset_predicates": lambda device: device.reset_predicates(),
+    "set_archives": lambda device: device.set_archives({}),
+    "timezone": lambda device: device.timezone,
+}
+
+#: What never raises because of a mode or the end: it tells about the device, ends it, waits for it,
+#: or is there to be overridden.
+OTHERS = {
+    "allow_sync",
+    "cert_chain",
+    "close",
+    "closed",
+    "execute_section",
+    "execute_sysctl",
+    "has_own_execution_loop",
+    "link_is_up",
+    "note_conversation",
+    "on_baob_updated",
+    "on_failed_sync",
+    "on_successful_sync",
+    "provide_unknown_pathpoint",
+    "queue_length",
+    "sync_sections",
+    "take_over_info",
+    "wait_until_synced",
+}
+
+
+def an_event() -> Event:
+    return Event(None, None, None, Color.RED, False, "token", "group", "message", None, None)
+
+
+def test_every_public_method_is_known_to_these_tests() -> None:
+    public = {name for name in vars(SMOKDevice) if not name.startswith("_")}
+    assert public | {"_execute_message_order"} == USES.keys() | OTHERS
+
+
+@pytest.mark.parametrize("name", USES)
+def test_a_method_of_a_closed_device_raises(name: str, start: Callable[..., SMOKDevice]) -> None:
+    device = start(delayed_boot=True)
+    device._timezone = zoneinfo.ZoneInfo("Europe/Warsaw")  # as if the server had told it
+    device.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        USES[name](device)
+
+
+def test_what_belongs_to_a_closed_device_raises(start: Callable[..., SMOKDevice]) -> None:
+    device = start(delayed_boot=True)
+    baob, slave = (
+        device.get_baob("key"),
+        SlaveDevice(device, SlaveDeviceInfo("slave", "1", "rapid", "")),
+    )
+    baob.value = b"1"
+    device.metadata["key"] = "1"
     device.close()
     calls: list[Callable[[], Any]] = [
-        lambda: device.get_pathpoint("W1"),
-        lambda: device.register_pathpoint(Pathpoint("W2")),
+        lambda: baob.value,
+        lambda: baob.version,
+        lambda: setattr(baob, "value", b"2"),
+        lambda: device.metadata["key"],
+        lambda: device.metadata.get("key", "default"),
+        lambda: device.metadata.__setitem__("key", "2"),
+        lambda: device.metadata.__delitem__("key"),
+        lambda: slave.linkstate,
+        lambda: setattr(slave, "instrumentation", "warm"),
         lambda: Pathpoint(device, "W3"),
-        lambda: device.execute(pathpoint.read()),
-        lambda: device.get_sensor("a b"),
-        device.get_all_sensors,
-        lambda: device.get_baob("key"),
-        device.get_all_baobs,
-        lambda: device.open_event(1, None, 1, False, "token", "group", "message"),
-        device.get_all_events,
-        device.get_device_info,
-        device.get_slaves,
-        device.get_local_time,
-        device.continue_boot,
-        device.reset_predicates,
     ]
     for call in calls:
         with pytest.raises(RuntimeError, match="closed"):
             call()
+
+
+PREDICATES = {
+    "clear_closed_and_synced_events",
+    "close_event",
+    "get_all_events",
+    "get_all_open_events",
+    "get_open_event",
+    "open_event",
+    "register_statistic",
+    "reset_predicates",
+}
+BAOBS = {"get_all_baobs", "get_baob", "request_baob_sync"}
+
+#: What each mode makes unavailable.
+UNAVAILABLE = {
+    "allow_sync": set(),
+    "dont_obtain_orders": BAOBS,
+    "dont_sync_sensor_writes": set(),
+    "dont_do_macros": set(),
+    "dont_do_predicates": PREDICATES,
+    "dont_do_pathpoints": set(),
+    "dont_do_baobs": BAOBS,
+    "dont_do_archives": {"set_archives"},
+    "all": PREDICATES | BAOBS | {"set_archives", "execute", "post_message"},
+}
+
+
+@pytest.mark.parametrize(("mode", "unavailable"), UNAVAILABLE.items())
+def test_what_a_mode_does_not_offer_is_unavailable_and_the_rest_is_there(
+    mode: str, unavailable: set[str], smok_server: LocalServer, start: Callable[..., SMOKDevice]
+) -> None:
+    class Device(SMOKDevice):
+        def provide_unknown_pathpoint(
+            self, name: str, storage_level: StorageLevel = StorageLevel.TREND
+        ) -> Pathpoint:
+            return Pathpoint(self, name, storage_level)
+
+    options = ALL if mode == "all" else {mode: mode != "allow_sync"}
+    device = start(
+        Device,
+        url=smok_server.url,
+        sensor_database=InMemorySensorDatabase(),
+        delayed_boot=True,
+        **options,
+    )
+    device._ready.set()  # so that nobody waits for threads that do not run
+    found = set()
+    for name, use in USES.items():
+        try:
+            use(device)
+        except UnavailableError:
+            found.add(name)
+        except (KeyError, ResponseError):  # there is no such thing
+            pass
+        except RuntimeError as error:
+            assert "allow_sync is False" in str(error)
+            assert mode == "allow_sync"
+    assert found == unavailable
 
 
 # --- What it asks the server ----------------------------------------------------------------------
@@ -580,6 +722,41 @@ def test_a_sensor_is_waited_for_until_the_sensors_were_fetched(
     assert [sensor.fqts for sensor in found] == ["boiler temp"]
     with pytest.raises(KeyError):
         device.get_sensor("no such")
+
+
+def test_a_statistic_that_asks_for_a_sensor_does_not_wait_for_its_own_thread(
+    start: Callable[..., SMOKDevice],
+) -> None:
+    found: list[list[str]] = []
+    ticked = threading.Event()
+
+    class Asking(BaseStatistic):
+        def on_tick(self) -> None:
+            found.append([sensor.fqts for sensor in self.device.get_all_sensors()])
+            with pytest.raises(KeyError):
+                self.device.get_sensor("no such")
+            ticked.set()
+
+    predicates = InMemoryPredicateDatabase()
+    predicates.set_new_predicates(
+        [
+            {
+                "predicate_id": "p1",
+                "verbose_name": "Boiler",
+                "silencing": [],
+                "configuration": None,
+                "statistic": "asking",
+                "group": "A",
+                "state": None,
+            }
+        ]
+    )
+    device = start(pred_database=predicates, delayed_boot=True)  # whose server is not there
+    device.sensor_database.on_sensors_sync([Sensor(device, "boiler temp", "W1", "x")])
+    device.register_statistic(Asking, lambda *_: True)
+    device.continue_boot()
+    assert ticked.wait(PATIENCE)
+    assert found[0] == ["boiler temp"]
 
 
 def test_who_waits_for_sensors_is_released_by_close(start: Callable[..., SMOKDevice]) -> None:

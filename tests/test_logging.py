@@ -281,6 +281,25 @@ def test_records_wait_while_there_is_no_link_and_come_in_order_afterwards(
     assert caplog.text.count("cannot be published") == 1
 
 
+def test_records_that_wait_are_sent_when_the_link_is_back_however_long_the_pause(
+    publisher: LogPublisherThread,
+    log: logging.Logger,
+    admin: Admin,
+    smok_server: LocalServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log_publisher, "MIN_PAUSE", 3600.0)
+    monkeypatch.setattr(log_publisher, "MAX_PAUSE", 3600.0)
+    smok_server.stop()
+    publisher.start()
+    log.info("0")
+    wait_until(lambda: "cannot be published" in caplog.text)
+    smok_server.start()
+    publisher.link_is_back()
+    wait_until(lambda: messages(admin) == ["0"])
+
+
 def test_records_logged_during_a_call_that_fails_come_after_those_that_it_carried(
     device: SMOKDevice, log: logging.Logger, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

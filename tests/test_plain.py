@@ -297,6 +297,11 @@ def test_hostile_pickles_are_refused_and_run_nothing(
     assert set(sys.modules) == loaded
 
 
+def test_the_memo_is_not_let_grow() -> None:
+    with pytest.raises(ValueError, match="out of proportion"):
+        loads(HOSTILE["a place in the memo"])
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_they_are_refused_where_a_class_is_allowed_as_well(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

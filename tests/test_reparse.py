@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
+import gc
+import io
 import itertools
 import math
 import pickle
 import random
+import re
 import struct
 import threading
 import time
 from array import array
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -135,6 +139,8 @@ def test_only_what_is_needed_is_evaluated() -> None:
             "a negative number to a fractional power is a complex number",
             "invalid",
         ),
+        ("{a} ** 16.375", [-(2**63)], "complex exponentiation", "invalid"),
+        ("{a} ** -1.5", [-5e-324], "complex exponentiation", "invalid"),
         (
             "'%d' % {a}",
             [1],
@@ -438,7 +444,7 @@ def test_nothing_in_the_package_can_run_a_text() -> None:
     files = sorted(package.rglob("*.py"))
     assert len(files) > 10
     functions = {"eval", "exec", "compile", "__import__", "__builtins__"}
-    modules = {"ast", "code", "codeop", "builtins"}
+    modules = {"ast", "code", "codeop", "builtins", "runpy"}
     for file in files:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             match node:
@@ -448,6 +454,17 @@ def test_nothing_in_the_package_can_run_a_text() -> None:
                     assert not modules & {alias.name for alias in names}, (file, node.lineno)
                 case ast.ImportFrom(module=module):
                     assert module not in modules, (file, node.lineno)
+
+
+def test_nothing_in_the_bindings_can_run_a_text() -> None:
+    """Neither PyO3's functions for it nor CPython's, nor the modules that lead to them."""
+    files = sorted((Path(__file__).parent.parent / "rust" / "python" / "src").glob("*.rs"))
+    assert len(files) > 10
+    ways = r"py\(?\)?\.(eval|run)\(|PyModule::from_code|py_run!|Py(Run|Eval)_|Py_Compile"
+    modules = r'"(ast|code|codeop|builtins|runpy)"'
+    for file in files:
+        found = re.search(f"{ways}|{modules}", file.read_text("utf-8"))
+        assert found is None, (file, found)
 
 
 # --- Limits --------------------------------------------------------------------------------------
@@ -614,6 +631,97 @@ def test_numbers_of_one_type_come_and_go_in_buffers() -> None:
     assert [type(value) for value in mixed[4:6]] == [int, float]
     _, texts = Expression("str({a})").evaluate_series([(timestamps, whole)])
     assert texts == [str(n) for n in range(3000)]
+
+
+def joined(*columns: tuple[Iterable[int], Iterable[float]]) -> dict[int, list[float]]:
+    """For each row its timestamp and the latest values, by the definition of rows."""
+    samples = [dict(zip(*column, strict=True)) for column in columns]
+    latest: list[float | None] = [None] * len(columns)
+    rows = {}
+    for timestamp in sorted({at for column in samples for at in column}):
+        latest = [column.get(timestamp, old) for column, old in zip(samples, latest, strict=True)]
+        if None not in latest:
+            rows[timestamp] = [value for value in latest if value is not None]
+    return rows
+
+
+def test_long_series_are_read_piece_by_piece_without_a_seam() -> None:
+    chance = random.Random(1)
+
+    def times(count: int, steps: Sequence[int], start: int = 0) -> array[int]:
+        return array("q", itertools.accumulate(chance.choices(steps, k=count), initial=start))
+
+    fast, slow, late = times(50_000, (0, 1, 2)), times(900, (30, 70)), times(20_000, (1,), 30_000)
+    halves = array("d", [index / 2 for index in range(len(fast))])
+    whole = array("q", range(len(slow)))
+    plain = [index % 7 for index in range(len(late))]
+    columns = [(fast, halves), (slow, whole), (late, plain)]
+    for text, count in [("{a}*2", 1), ("{a}*4-{b}", 2), ("{a}*4-{b}*3+{c}", 3)]:
+        expression = Expression(text)
+        rows = joined(*columns[:count])
+        wanted = [expression.evaluate(values) for values in rows.values()]
+        timestamps, results = expression.evaluate_series(columns[:count])
+        assert isinstance(results, memoryview)
+        assert timestamps.tolist() == list(rows)
+        assert results.tolist() == wanted
+    repeated = array("q", [5] * 40_000)
+    assert series("{a}+{b}", (repeated, array("q", range(40_000))), ([4, 6], [0, 1])) == (
+        [5, 6],
+        [39_999, 40_000],
+    )
+
+
+def test_timestamps_that_fall_anywhere_in_a_long_series_are_refused() -> None:
+    for place in (1, 16_383, 16_384, 16_385, 39_999):
+        timestamps = array("q", range(1, 40_001))
+        timestamps[place] = 0
+        with pytest.raises(ValueError, match="timestamps of column 0 fall"):
+            Expression("{a}").evaluate_series([(timestamps, timestamps)])
+
+
+def test_buffers_of_any_shape_are_read() -> None:
+    numbers = array("q", range(60_000))
+    every_second = memoryview(numbers)[::2]
+    timestamps, results = Expression("{a}+{b}").evaluate_series(
+        [(every_second, every_second), (numbers[::2], memoryview(numbers)[::-2])]
+    )
+    assert timestamps.tolist() == list(range(0, 60_000, 2))
+    assert isinstance(results, memoryview)
+    assert results.tolist() == [59_999] * 30_000
+    square = memoryview(array("q", [1, 2, 3, 4]).tobytes()).cast("q", shape=[2, 2])
+    assert series("{a}", (square, square)) == ([1, 2, 3, 4], [1, 2, 3, 4])
+
+
+def test_what_a_series_gives_cannot_be_written_and_lives_by_itself() -> None:
+    timestamps, results = Expression("{a}*2.0").evaluate_series([([1, 2], [3, 4])])
+    assert isinstance(results, memoryview)
+    assert (timestamps.readonly, results.readonly) == (True, True)
+    with pytest.raises(TypeError):
+        results[0] = 1.0
+    with pytest.raises(TypeError, match="read-write"):
+        io.BytesIO(bytes(16)).readinto(results.obj)
+    del timestamps
+    gc.collect()
+    assert results.tolist() == [6.0, 8.0]
+    assert (results.nbytes, bytes(results)) == (16, array("d", [6.0, 8.0]).tobytes())
+    empty, _ = Expression("{a}").evaluate_series([([], [])])
+    assert empty.tolist() == []
+
+
+def test_a_constant_branch_of_a_series_is_numbers_as_well() -> None:
+    timestamps = array("q", range(3000))
+    for text, wanted in [
+        ("5 if True else {a}", [5] * 3000),
+        ("0.5 if True else {a}", [0.5] * 3000),
+        ("7 if {a} < 5 else 8", [7] * 5 + [8] * 2995),
+        ("max(1, 2, 3) + {a}", list(range(3, 3003))),
+        ("max(2, {a}, 1)", [2, 2, *range(2, 3000)]),
+    ]:
+        _, results = Expression(text).evaluate_series([(timestamps, timestamps)])
+        assert isinstance(results, memoryview)
+        assert results.tolist() == wanted
+    _, failures = Expression("1/0 + {a}").evaluate_series([(timestamps, timestamps)])
+    assert {str(failure) for failure in failures} == {"division by zero"}
 
 
 def test_an_overflow_in_a_column_is_settled_row_by_row() -> None:

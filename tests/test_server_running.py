@@ -283,7 +283,7 @@ def test_a_database_of_another_version_is_refused(tmp_path):
     with sqlite3.connect(tmp_path / "x.db") as connection:
         connection.execute("UPDATE schema SET version = 999")
     connection.close()
-    with pytest.raises(ValueError, match=r"x\.db holds schema version 999, not 1"):
+    with pytest.raises(ValueError, match=r"x\.db holds schema version 999, not 2"):
         Store(tmp_path / "x.db")
 
 

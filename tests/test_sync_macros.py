@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -10,10 +11,16 @@ from conftest import ManualClock
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
 from smok_fast.extras import InMemoryMacroDatabase
-from smok_fast.pathpoint import Section, WriteOrder
+from smok_fast.pathpoint import (
+    AdviseLevel,
+    Pathpoint,
+    PathpointValueType,
+    Section,
+    WriteOrder,
+)
 from smok_fast.server import LocalServer
 from smok_fast.sync.macros import MacroExecutionTask, MacroReportsTask, MacrosTask
-from smok_fast.testing import Admin
+from smok_fast.testing import Admin, wait_until
 
 NOON = 1_700_000_000
 
@@ -285,3 +292,120 @@ def test_the_database_may_tidy_up_once_a_minute(
     clock.advance(60)
     execute.run()
     assert database.checkpoints == 2
+
+
+# --- The end of a program in the middle -----------------------------------------------------------
+
+
+class Journal(InMemoryMacroDatabase):
+    """A database that is told what begins, and outlives its program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, str, float]] = []
+
+    def notify_macro_started(self, macro_id: str, timestamp: float) -> None:
+        self.told.append(("started", macro_id, timestamp))
+
+    def notify_macro_executed(self, macro_id: str, timestamp: float) -> None:
+        self.told.append(("executed", macro_id, timestamp))
+        super().notify_macro_executed(macro_id, timestamp)
+
+    def get_started_macros(self) -> list[tuple[str, float]]:
+        executed = {tuple(key) for what, *key in self.told if what == "executed"}
+        return [
+            (macro_id, timestamp)
+            for what, macro_id, timestamp in self.told
+            if what == "started" and (macro_id, timestamp) not in executed
+        ]
+
+
+class Written(Pathpoint):
+    """Tells when it is written."""
+
+    def __init__(self, device: SMOKDevice, name: str, on_write: Callable[[], object]) -> None:
+        self.act = on_write
+        super().__init__(device, name)
+
+    def on_write(self, value: PathpointValueType, advise: AdviseLevel) -> None:
+        self.act()
+
+
+def test_the_database_is_told_before_the_first_write_and_after_the_last(
+    make_device: Callable[..., SMOKDevice], admin: Admin, wall: ManualClock
+) -> None:
+    journal = Journal()
+    device = make_device(macro_database=journal)
+    Written(device, "W1", lambda: journal.told.append(("written", "W1", NOON)))
+    admin.set_macros("1", [a_macro(NOON)])
+    MacrosTask(device, wall_clock=wall).run()
+    MacroExecutionTask(device, wall_clock=wall).run()
+    assert journal.told == []
+    device.executor.start()
+    wait_until(lambda: len(journal.told) == 3)
+    assert journal.told == [
+        ("started", "m", NOON),
+        ("written", "W1", NOON),
+        ("executed", "m", NOON),
+    ]
+
+
+def test_what_had_begun_when_the_program_ended_is_uncertain_and_not_executed_again(
+    make_device: Callable[..., SMOKDevice],
+    admin: Admin,
+    wall: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("smok_fast.client.device.STOP_WITHIN", 0.1)
+    journal, writing, go_on = Journal(), threading.Event(), threading.Event()
+    first = make_device(macro_database=journal)
+
+    def write() -> None:
+        writing.set()
+        go_on.wait()
+
+    Written(first, "W1", write)
+    admin.set_macros("1", [a_macro(NOON - 2), a_macro(NOON - 1, macro_id="waits", value=6)])
+    MacrosTask(first, wall_clock=wall).run()
+    MacroExecutionTask(first, wall_clock=wall).run()
+    first.executor.start()
+    assert writing.wait(30)
+    first.close()
+    go_on.set()
+    first.executor.join(30)
+    assert journal.told == [("started", "m", NOON - 2)]
+
+    caplog.clear()
+    second = make_device(Executing, macro_database=journal)
+    assert isinstance(second, Executing)
+    execution = MacroExecutionTask(second, wall_clock=wall)
+    execution.run()
+    (told,) = caplog.messages
+    assert told.startswith(f"Macro m of {NOON - 2} had begun when the program ended")
+    MacrosTask(second, wall_clock=wall).run()  # the server still has both as not completed
+    execution.run()
+    assert second.finish() == [6], "what had not begun is executed"
+    MacroReportsTask(second).run()
+    assert sorted(admin.done_macros("1")) == [("m", NOON - 2), ("waits", NOON - 1)]
+    assert len(caplog.messages) == 1
+
+
+def test_a_database_that_cannot_note_the_beginning_stops_no_macro(
+    make_device: Callable[..., SMOKDevice],
+    admin: Admin,
+    wall: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Full(InMemoryMacroDatabase):
+        def notify_macro_started(self, macro_id: str, timestamp: float) -> None:
+            raise OSError("no space left")
+
+    device = make_device(macro_database=Full())
+    Written(device, "W1", lambda: None)
+    admin.set_macros("1", [a_macro(NOON)])
+    MacrosTask(device, wall_clock=wall).run()
+    MacroExecutionTask(device, wall_clock=wall).run()
+    device.executor.start()
+    wait_until(lambda: list(device.macros_database.get_done_macros()))
+    assert f"cannot note that m of {NOON} begins" in caplog.text

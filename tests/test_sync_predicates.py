@@ -312,3 +312,50 @@ def test_a_malformed_window_of_silence_does_not_cost_the_predicate(
     )
     sync.run()
     assert watching(device).silencing == [DisabledTime(Time(1, 0, 0), Time(1, 1, 0))]
+
+
+def test_what_a_statistic_keeps_raising_is_logged_once_an_hour(
+    device: SMOKDevice,
+    sync: PredicatesTask,
+    ticks: TicksTask,
+    admin: Admin,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Unmakeable(Watching):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            raise ZeroDivisionError("made")
+
+    device.register_statistic(Unmakeable, lambda name, _: name == "unmakeable")
+    device.register_statistic(Watching, lambda _, configuration: configuration["missing"])
+    statistics = {"p1": "raising", "p2": "unmakeable", "p3": "unmatched"}
+    admin.set_predicates(
+        "1", [a_predicate(key, statistic=name) for key, name in statistics.items()]
+    )
+    sync.run()
+    for _ in range(3):
+        ticks.run()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 3
+    assert "the matcher of Watching raised KeyError('missing') for statistic 'unmatched'" in told
+    assert "__init__ of predicate p2 raised ZeroDivisionError('made')" in told
+    assert "on_tick of predicate p1 raised ZeroDivisionError('tick')" in told
+    clock.advance(3600)
+    ticks.run()
+    assert any("2 more of these" in record.getMessage() for record in caplog.records[3:])
+
+
+def test_what_a_statistic_raises_because_the_device_was_closed_is_no_news(
+    device: SMOKDevice, sync: PredicatesTask, admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Late(Watching):
+        def on_tick(self) -> None:
+            self.device.close()
+            self.device.get_pathpoint("W1")
+
+    device.register_statistic(Late, lambda name, _: name == "late")
+    admin.set_predicates("1", [a_predicate(statistic="late")])
+    sync.run()
+    TicksTask(device).run()
+    assert device.closed
+    assert caplog.messages == []

@@ -151,6 +151,15 @@ def body_bytes():
     return len(build_body(filled_database())) / (workload.BODY[0] * workload.BODY[1])
 
 
+def buffer_memory():
+    """Bytes of memory for each sample that waits."""
+    before = workload.resident_megabytes()
+    database = filled_database()
+    taken = (workload.resident_megabytes() - before) * 1024 * 1024
+    check(database is not None, "no database")
+    return taken / (workload.BODY[0] * workload.BODY[1])
+
+
 def reparse_get():
     from smok.pathpoint import ReparsePathpoint
 
@@ -244,6 +253,7 @@ MEASUREMENTS = {
     "decode": decode,
     "body": body,
     "body_bytes": body_bytes,
+    "buffer_memory": buffer_memory,
     "reparse_get": reparse_get,
     "reparse_series": reparse_series,
     "import": import_,

@@ -36,6 +36,7 @@ __all__ = [
     "ModbusQuery",
     "ModbusRequest",
     "ModbusServer",
+    "NGTTDecoder",
     "Order",
     "OrderQueue",
     "OrderRunner",
@@ -49,6 +50,7 @@ __all__ = [
     "WriteOrder",
     "decode_sections",
     "dumps",
+    "encode_ngtt_frame",
     "loads",
     "record_result",
     "record_results",
@@ -832,6 +834,44 @@ class ModbusBlock:
         """
     def halves(self) -> tuple[ModbusBlock, ModbusBlock] | None:
         """Two blocks that read the same; None if it cannot be divided."""
+
+# NGTT
+
+@final
+class NGTTDecoder:
+    """Cuts what one side of an NGTT connection receives into frames. Every method may be called by
+    any thread.
+
+    It holds no more than one frame, and of that no more than has arrived.
+
+    :param max_data: the longest data that a frame may carry, in bytes; 1 MiB by default
+    """
+
+    def __new__(cls, max_data: int = ...) -> NGTTDecoder: ...
+    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
+        """Take the next bytes of the stream.
+
+        :return: transaction ID, type and data of each frame that they complete. Those in front of
+            a fault are among them; after it, which :attr:`error` shows, there are none
+        """
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether the next byte can only begin a new frame: nothing is left over, nothing was
+        wrong.
+        """
+    @property
+    def error(self) -> str | None:
+        """What is wrong with the stream, for good; None while nothing is."""
+
+def encode_ngtt_frame(tid: int, packet_type: int, data: bytes) -> bytes:
+    """The bytes of a frame.
+
+    :param tid: transaction ID
+    :param packet_type: type of the frame
+    :param data: what it carries
+    :raises OverflowError: the transaction ID or the type does not fit 16 bits
+    :raises ValueError: the data is 4 GiB or longer
+    """
 
 # Reparse expressions: see smok_fast.sensor.reparse
 

@@ -36,7 +36,11 @@ class BAOB:
 
     @property
     def version(self) -> int:
-        """Its version, -1 if there is no such BAOB."""
+        """Its version, -1 if there is no such BAOB.
+
+        :raises RuntimeError: the device is closed
+        """
+        self.device._check_open()
         return _version(self.device.baob_database, self.key)
 
     @property
@@ -46,13 +50,14 @@ class BAOB:
         :raises KeyError: there is no such BAOB
         :raises UnavailableError: assigned on a device that was started without BAOBs
         :raises ValueError: assigned under a key that cannot be a part of a URL
+        :raises RuntimeError: the device is closed
         """
+        self.device._check_open()
         return self.device.baob_database.get_baob_value(self.key)
 
     @value.setter
     def value(self, new_data: bytes) -> None:
-        if self.device.dont_do_baobs:
-            raise UnavailableError("the device was started without BAOBs (dont_do_baobs)")
+        self.device._check_baobs()
         segment(self.key)
         database = self.device.baob_database
         with _writing:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections
-import functools
 import json
+import logging
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
 
 __all__ = ["Macro"]
+
+logger = logging.getLogger(__name__)
 
 
 class Macro:
@@ -91,7 +93,7 @@ class Macro:
         """Execute every occurrence whose time has come, earliest first.
 
         Hands one section of writes to the device for each; ``device.macros_database`` is told
-        about an occurrence once its section is done.
+        about an occurrence when its section begins to be executed, and once it is done.
 
         :param device: the device
         :param now: the time, in seconds since the epoch; the clock's by default
@@ -99,13 +101,7 @@ class Macro:
         """
         while self.should_execute(now):
             timestamp = self.occurrences_not_done.popleft()
-            section = Section(
-                [
-                    WriteOrder(path, value, AdviseLevel.FORCE)
-                    for path, value in self.commands.items()
-                ]
-            )
-            section.add_done_callback(functools.partial(_report, device, self.macro_id, timestamp))
+            section = _Occurrence(device, self.macro_id, timestamp, self.commands)
             try:
                 device.execute(section)
             except BaseException:
@@ -143,9 +139,39 @@ class Macro:
             raise ValueError("these bytes are no macro") from error
 
 
-def _report(device: SMOKDevice, macro_id: str, timestamp: float, section: Future[Any]) -> None:
-    if not section.cancelled():
-        device.macros_database.notify_macro_executed(macro_id, timestamp)
+class _Occurrence(Section):
+    """The writes of one occurrence."""
+
+    def __init__(
+        self,
+        device: SMOKDevice,
+        macro_id: str,
+        timestamp: float,
+        commands: Mapping[str, PathpointValueType],
+    ) -> None:
+        super().__init__(
+            WriteOrder(path, value, AdviseLevel.FORCE) for path, value in commands.items()
+        )
+        self._database = device.macros_database
+        self._key = macro_id, timestamp
+        self._noted = False
+        self.add_done_callback(self._report)
+
+    def mark_as_being_executed(self) -> bool:
+        """Begin to execute it, unless it was cancelled; first of all the database is told."""
+        begun = super().mark_as_being_executed()
+        if begun and not self._noted:
+            self._noted = True
+            try:
+                self._database.notify_macro_started(*self._key)
+            except Exception:
+                logger.exception("The macro database cannot note that %s of %s begins", *self._key)
+        return begun
+
+    def _report(self, _: Future[None]) -> None:
+        # One that the end of the device has cut short is left as started: nobody knows its outcome
+        if not self.cancelled() and self.exception() is None:
+            self._database.notify_macro_executed(*self._key)
 
 
 def _seconds(timestamp: object) -> float:

@@ -160,7 +160,9 @@ class PlainMetadata:
 
         :raises KeyError: there is none, or there is no link and the device does not have it
         :raises ValueError: the key cannot be a part of a URL
+        :raises RuntimeError: the device is closed
         """
+        self.device._check_open()
         update = self.updater.get_pending(item)
         if update is not None:
             if update[1] is None:
@@ -177,7 +179,9 @@ class PlainMetadata:
         """Write a value, as text. The server is told within about a minute.
 
         :raises ValueError: the key cannot be a part of a URL
+        :raises RuntimeError: the device is closed
         """
+        self.device._check_open()
         segment(key)
         now, plain = time.time(), str(value)
         with self._lock:
@@ -189,7 +193,9 @@ class PlainMetadata:
         """Delete a value. The server is told within about a minute. No-op if there is none.
 
         :raises ValueError: the key cannot be a part of a URL
+        :raises RuntimeError: the device is closed
         """
+        self.device._check_open()
         segment(key)
         with self._lock:
             self.updater.add_update(key, None)

@@ -25,7 +25,7 @@ from smok_fast.cli.console import console, error_console, fail
 from smok_fast.client import SMOKDevice
 from smok_fast.client.certificate import create_development_certificates
 from smok_fast.exceptions import OperationFailedError
-from smok_fast.extras import InMemoryEventDatabase, InMemoryPathpointDatabase
+from smok_fast.extras import NativePathpointDatabase
 from smok_fast.modbus import ModbusPathpoint, TcpClient, TcpServer
 from smok_fast.pathpoint import Pathpoint, Section
 from smok_fast.pathpoint.orders import Disposition
@@ -60,20 +60,20 @@ Reading = tuple[int, int | float | str]
 
 
 class Gateway(SMOKDevice):
-    """The device: every pathpoint is a register of one MODBUS server."""
+    """The device: every pathpoint is a register of one MODBUS server. What it reads is on the disk
+    within a second.
+    """
 
-    def __init__(self, cert: str, key: str, url: str, modbus: TcpClient) -> None:
+    def __init__(self, cert: str, key: str, state: Path, url: str, modbus: TcpClient) -> None:
         self.modbus = modbus
-        self.database = InMemoryPathpointDatabase()
         self.readings: dict[str, list[Reading]] = defaultdict(list)
-        super().__init__(
-            cert,
-            key,
-            InMemoryEventDatabase(),
-            pp_database=self.database,
-            url=url,
-            upload_linger=0.5,
-        )
+        super().__init__(cert, key, state, url=url, upload_linger=0.5)
+
+    @property
+    def database(self) -> NativePathpointDatabase:
+        """Where the samples are."""
+        assert isinstance(self.pp_database, NativePathpointDatabase)  # noqa: S101 (made from a path)
+        return self.pp_database
 
     def provide_unknown_pathpoint(
         self, name: str, storage_level: StorageLevel = StorageLevel.TREND
@@ -121,7 +121,8 @@ def demo(
         admin.set_archives(DEVICE_ID, _archives())
         room = stack.enter_context(BoilerRoom()) if modbus is None else None
         client = stack.enter_context(_client(stack, room, modbus))
-        device = Gateway(str(certificates.cert), str(certificates.key), server.url, client)
+        state = folder / "state"
+        device = Gateway(str(certificates.cert), str(certificates.key), state, server.url, client)
         stack.enter_context(device)
         _watch(device, admin, seconds, [] if room is None else ORDERS)
         problems = _settle(device, admin)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from pathlib import Path
 from typing import Annotated
@@ -71,6 +70,16 @@ def serve(
             help="CA whose devices are accepted. By default, devices of any.",
         ),
     ] = None,
+    ngtt_port: Annotated[
+        int | None,
+        typer.Option(
+            "--ngtt-port",
+            min=0,
+            max=65535,
+            help="Port to push orders at over NGTT (SMOK's own is 2405); 0 for a free one. Needs "
+            "--certificate and --ca-file.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the calls.")] = False,
 ) -> None:
     """Run a SMOK server of your own, until Ctrl-C.
@@ -89,6 +98,8 @@ def serve(
     With TLS, after [bold]smok-fast cert server[/]:
 
     [bold]smok-fast server --certificate certs/server.crt --key certs/server.key[/]
+
+    and with orders pushed over NGTT, add [bold]--ca-file certs/ca.crt --ngtt-port 2405[/]
     """
     try:
         from smok_fast.server import run  # noqa: PLC0415 (needs the extra that may be missing)
@@ -106,6 +117,9 @@ def serve(
         console.print(f"Devices:   SMOK_BASE_URL={url}")
         console.print(f"Admin API: {url}/admin")
 
+    def announce_ngtt(address: str) -> None:
+        console.print(f"NGTT:      SMOK_NGTT={address}")
+
     try:
         run(
             host,
@@ -115,14 +129,14 @@ def serve(
             key=key,
             ca_file=ca_file,
             admin_token=admin_token,
+            ngtt_port=ngtt_port,
             announce=announce,
+            announce_ngtt=announce_ngtt,
         )
     except ssl.SSLError as e:
         fail(f"TLS refuses the certificate, its key or the CA: {e}")
     except OSError as e:
-        # asyncio and socket add to strerror what is said here better.
-        reason = os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror
-        fail(e if e.filename else f"cannot listen at {host}:{port}: {reason}")
+        fail(e if e.filename else str(e.strerror))
     except ValueError as e:
         fail(e)
     console.print("Stopped.")

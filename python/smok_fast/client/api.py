@@ -287,7 +287,7 @@ class RequestsAPI:
         An answer of status 2xx that holds no JSON is ``{}``: the server has done what it was asked.
         Not so a web page: that is what the login of a mobile network or a misplaced proxy answers
         with, so it is status 599, and what was uploaded does not count as accepted. With
-        ``direct_response`` the content is not looked at.
+        ``direct_response`` the content is not looked at: see :meth:`refuse_web_page`.
 
         :param method: HTTP method, in any case
         :param path: path below the base URL, with its slash
@@ -337,9 +337,21 @@ class RequestsAPI:
         try:
             return _decode(response, content)
         except (ValueError, RecursionError) as e:
-            if _content_type(response) == "text/html" or content.lstrip().startswith(b"<"):
-                raise self._no_answer("a web page instead (the login of a network?)") from e
+            self.refuse_web_page(content, response.headers, e)
             return {}
+
+    def refuse_web_page(
+        self, content: bytes, headers: Mapping[str, str], error: Exception | None = None
+    ) -> None:
+        """Look whether an answer that is not what was expected is the page of a network's login.
+
+        :param content: content of the answer, neither JSON nor MiniJSON
+        :param headers: its headers
+        :param error: why it is not what was expected
+        :raises ResponseError: it is a web page, so the server did not answer (status 599)
+        """
+        if _content_type(headers) == "text/html" or content.lstrip().startswith(b"<"):
+            raise self._no_answer("a web page instead (the login of a network?)") from error
 
     def _exchange(self, method: str, url: str, **options: Any) -> tuple[requests.Response, bytes]:
         """Send a request and read the answer, up to one byte more than is accepted."""
@@ -446,8 +458,8 @@ def _is_success(response: requests.Response) -> bool:
     return 200 <= response.status_code < 300
 
 
-def _content_type(response: requests.Response) -> str:
-    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+def _content_type(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def _decode(response: requests.Response, content: bytes) -> Any:
@@ -456,7 +468,7 @@ def _decode(response: requests.Response, content: bytes) -> Any:
     :raises ValueError: it is neither
     :raises RecursionError: it is nested too deeply
     """
-    if _content_type(response) == _MINIJSON:
+    if _content_type(response.headers) == _MINIJSON:
         return minijson.loads(content)
     return json.loads(content)
 

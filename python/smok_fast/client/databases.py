@@ -114,10 +114,15 @@ class Databases:
         """Save what is not saved, and close what was made here. What goes wrong is logged."""
         if self._own_buffer is not None:
             self._own_buffer.close()
-        elif isinstance(self.pathpoints, NativePathpointDatabase):
-            try:
-                self.pathpoints.flush()
-            except OSError as error:
-                logger.error("Samples could not be saved: %s", error)
+        else:
+            self._save_pathpoints()
         if self.state_file is not None:
             self.state_file.close()
+
+    def _save_pathpoints(self) -> None:
+        try:
+            if isinstance(self.pathpoints, NativePathpointDatabase):
+                self.pathpoints.flush()
+            self.pathpoints.checkpoint()
+        except Exception as error:  # of a user's database: the rest is to be closed all the same
+            logger.error("Samples could not be saved: %s", error)

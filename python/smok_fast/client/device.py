@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from smok_fast._core import Buffer, OrderQueue
 from smok_fast._urls import segment
@@ -64,11 +65,12 @@ from smok_fast.sync.data import CheckpointTask, DataTask
 from smok_fast.sync.events import EventsTask
 from smok_fast.sync.macros import MacroExecutionTask, MacroReportsTask, MacrosTask
 from smok_fast.sync.metadata import MetadataTask
-from smok_fast.sync.orders import MessagesTask, OrdersTask
+from smok_fast.sync.orders import MessagesTask, OrderIntake, OrdersTask
 from smok_fast.sync.pathpoints import PathpointsTask
 from smok_fast.sync.predicates import PredicatesTask, TicksTask
 from smok_fast.sync.sensor_writes import SensorWritesTask
 from smok_fast.sync.sensors import SensorsTask
+from smok_fast.sync.time_zone import TimeZoneTask
 from smok_fast.threads.archiving import ArchivingAndMacroThread
 from smok_fast.threads.base import TerminableThread
 from smok_fast.threads.communicator import CommunicatorThread
@@ -77,6 +79,7 @@ from smok_fast.threads.log_publisher import LogPublisherThread
 
 if TYPE_CHECKING:
     from smok_fast.client.certificate import PEMSource
+    from smok_fast.ngtt.uplink import NGTTConnection
 
 __all__ = ["SMOKDevice"]
 
@@ -94,7 +97,8 @@ class SMOKDevice:
     :meth:`provide_unknown_pathpoint`.
 
     It starts up to four threads, which are daemons: CommunicatorThread, OrderExecutorThread and
-    ArchivingAndMacroThread, which the ``dont_*`` switches can spare, and LogPublisherThread.
+    ArchivingAndMacroThread, which the ``dont_*`` switches can spare, and LogPublisherThread; and a
+    fifth one for NGTT. A call to the server has a timer thread besides while it is under way.
     :meth:`close` it at the end, or use it as a context manager. Methods may be called by any
     thread, unless they say that a certain thread calls them: those are there to be overridden.
 
@@ -126,9 +130,11 @@ class SMOKDevice:
     :param cache_metadata_for: for how many seconds downloaded metadata is good
     :param startup_delay: seconds to wait before the threads start. Deprecated: use ``delayed_boot``
     :param delayed_boot: start the threads only with :meth:`continue_boot`
-    :param use_ngtt: take orders over NGTT instead of polling for them
+    :param use_ngtt: have orders pushed over NGTT; they are polled for only while it is down
     :param url: base URL of the server; by default that of the environment variable
         ``SMOK_BASE_URL``, else that of the certificate's environment
+    :param ngtt: the NGTT server, ``host`` or ``host:port``; by default that of the environment
+        variable ``SMOK_NGTT``, else the host of ``url``, port 2405
     :param ca_certs: where SMOK's CA certificates are, see
         :func:`~smok_fast.client.certificate.ca_cert_files`
     :param orders_interval: seconds between two polls for orders; they are asked for after each
@@ -144,6 +150,7 @@ class SMOKDevice:
 
     :raises InvalidCredentials: certificate or key cannot be used; the message says which and why
     :raises StateInUseError: the state file belongs to another device that runs
+    :raises UnavailableError: a CA certificate is configured, but cannot be read
     :raises ValueError: the arguments contradict each other
     :ivar device_id: device ID (str)
     :ivar environment: environment of the certificate
@@ -154,6 +161,7 @@ class SMOKDevice:
     :ivar baobs_loaded: whether BAOBs were synchronized once
     :ivar cert_data: the device certificate, as given
     :ivar state_file: the state file, None if there is none
+    :ivar uplink: the NGTT connection, None without ``use_ngtt``
     """
 
     def __init__(
@@ -183,6 +191,7 @@ class SMOKDevice:
         use_ngtt: bool = False,
         *,
         url: str | None = None,
+        ngtt: str | None = None,
         ca_certs: str | os.PathLike[str] | None = None,
         orders_interval: float = 60.0,
         sensors_interval: float = 300.0,
@@ -221,6 +230,8 @@ class SMOKDevice:
         self.statistic_registration = CollectionOfStatistics()
         self._timezone: zoneinfo.ZoneInfo | None = None
         self._order_queue = OrderQueue()
+        self.order_intake = OrderIntake(self)
+        self.uplink: NGTTConnection | None = None
 
         self._credentials = Credentials(cert, priv_key)
         try:
@@ -290,9 +301,13 @@ class SMOKDevice:
             if archives or macros:
                 execution = MacroExecutionTask(self) if macros else None
                 self.arch_and_macros = ArchivingAndMacroThread(self, execution)
+            if use_ngtt and not dont_obtain_orders:
+                self.uplink = self._make_uplink(ngtt)
             if not delayed_boot:
                 self._boot(startup_delay or 0.0)
         except BaseException:
+            if self.uplink is not None:
+                self.uplink.terminate()
             self._credentials.close()
             databases.close()
             raise
@@ -311,7 +326,7 @@ class SMOKDevice:
         if not self.dont_do_pathpoints:
             tasks += [DataTask(self, linger, self._orders.request), self._pathpoints, self._sensors]
         if not self.dont_do_predicates:
-            tasks += [self._predicates, TicksTask(self)]
+            tasks += [TimeZoneTask(self), self._predicates, TicksTask(self)]
         if archives:
             tasks += [archives]
         if macros:
@@ -324,18 +339,46 @@ class SMOKDevice:
             return []
         return [self._messages, *tasks, self._metadata_sync, CheckpointTask(self)]
 
+    def _make_uplink(self, address: str | None) -> NGTTConnection:
+        # Only here, so that devices without NGTT need no memory for it.
+        from smok_fast.ngtt.protocol import SERVER_VARIABLE  # noqa: PLC0415
+        from smok_fast.ngtt.uplink import NGTTConnection  # noqa: PLC0415
+
+        address = address or os.environ.get(SERVER_VARIABLE)
+        if not address and self.url != base_url(None, {}, self.environment):
+            host = str(urlsplit(self.url).hostname)
+            address = f"[{host}]" if ":" in host else host
+        uplink = NGTTConnection(
+            self._credentials.cert_path,
+            self._credentials.key_path,
+            self.order_intake.pushed,
+            address=address,
+            ca_certs=self.ca_certs,
+            on_change=self._wake_communicator,
+            start=False,
+        )
+        uplink.allow(self._allow_sync)
+        return uplink
+
     # --- Life
     # --------------------------------------------------------------------------------------
 
     def _boot(self, delay: float = 0.0) -> None:
         time.sleep(delay)
-        self.set_archives(self.arch_database.get_archiving_instructions())
+        if not self.dont_do_archives:
+            self.set_archives(self.arch_database.get_archiving_instructions())
         for thread in self._threads():
             thread.start()
         self.boot_completed = True
 
     def _threads(self) -> list[TerminableThread]:
-        threads = [self.executor, self.arch_and_macros, self.getter, self.log_publisher]
+        threads = [
+            self.executor,
+            self.arch_and_macros,
+            self.getter,
+            self.uplink,
+            self.log_publisher,
+        ]
         return [thread for thread in threads if thread is not None]
 
     def continue_boot(self) -> None:
@@ -364,7 +407,7 @@ class SMOKDevice:
         self._ready.set()
         self._order_queue.close()
         recording = [thread for thread in (self.executor, self.arch_and_macros) if thread]
-        talking = [thread for thread in (self.getter, self.log_publisher) if thread]
+        talking = [thread for thread in (self.uplink, self.getter, self.log_publisher) if thread]
         self._stop(recording, started + STOP_WITHIN)
         while sections := self._order_queue.take(0):
             for section in sections:
@@ -433,15 +476,19 @@ class SMOKDevice:
     @allow_sync.setter
     def allow_sync(self, allow: bool) -> None:
         self._allow_sync = allow
+        if self.uplink is not None:
+            self.uplink.allow(allow)
         self._wake_communicator()
         self.log_publisher.wake()
 
     def wait_until_synced(self) -> None:
         """Block until sensors and predicates have been fetched once, or the device is closed.
 
-        No-op if there is no CommunicatorThread, or if it has neither to fetch.
+        No-op if there is no CommunicatorThread, or if it has neither to fetch; and when it is
+        called by that thread, as by a statistic: what comes from before is all that there is.
         """
-        if self.getter is not None and not (self.dont_do_pathpoints and self.dont_do_predicates):
+        nothing_to_fetch = self.dont_do_pathpoints and self.dont_do_predicates
+        if self.getter not in (None, threading.current_thread()) and not nothing_to_fetch:
             self._ready.wait()
 
     def on_successful_sync(self, *args: Any, **kwargs: Any) -> None:
@@ -584,9 +631,20 @@ class SMOKDevice:
         soon after the start and every ``archives_interval`` seconds, if only an empty one.
 
         :param instructions: names of pathpoints by interval in seconds, from 0.01
+        :raises TypeError: the names of an interval are one text instead of a sequence of names
+        :raises UnavailableError: archiving is switched off
+        :raises RuntimeError: the device is closed
         """
-        if self.arch_and_macros is not None and not self.dont_do_archives:
-            self.arch_and_macros.set_archives(instructions)
+        for interval, names in instructions.items():
+            if isinstance(names, str):
+                raise TypeError(
+                    f"archives at interval {interval}: [{names!r}] is a sequence of names,"
+                    f" {names!r} is not"
+                )
+        self._check_open()
+        if self.arch_and_macros is None or self.dont_do_archives:
+            raise UnavailableError("the device was started without archives")
+        self.arch_and_macros.set_archives(instructions)
 
     # --- Orders
     # ------------------------------------------------------------------------------------
@@ -597,8 +655,12 @@ class SMOKDevice:
         :param secs: the sections; each is a Future that ends when its orders have been executed,
             however they went
         :return: the last one of them
+        :raises UnavailableError: everything is switched off that needs OrderExecutorThread
         :raises RuntimeError: the device is closed
         """
+        self._check_open()
+        if self.executor is None:
+            raise UnavailableError("the device was started without OrderExecutorThread")
         for section in secs:
             self._order_queue.put(section, section.is_joinable())
         return secs[-1] if secs else None
@@ -675,7 +737,12 @@ class SMOKDevice:
 
         :param order: the order
         :return: a Future that ends when the server was told, and fails when it was given up
+        :raises UnavailableError: everything is switched off that needs CommunicatorThread
+        :raises RuntimeError: the device is closed
         """
+        self._check_open()
+        if self.getter is None:
+            raise UnavailableError("the device was started without CommunicatorThread")
         future = self._messages.post(order)
         self._wake_communicator()
         return future
@@ -746,7 +813,12 @@ class SMOKDevice:
         """
 
     def request_baob_sync(self) -> None:
-        """Have BAOBs compared with the server's now."""
+        """Have BAOBs compared with the server's now.
+
+        :raises UnavailableError: BAOBs are switched off
+        :raises RuntimeError: the device is closed
+        """
+        self._check_baobs()
         self._baobs.request()
         self._wake_communicator()
 
@@ -782,11 +854,13 @@ class SMOKDevice:
         return registration
 
     def reset_predicates(self) -> None:
-        """Forget all predicates and fetch them anew; registered classes stay.
+        """Forget all predicates and fetch them anew; registered classes stay, and so does the state
+        of each predicate. Until the server answers nothing is watched.
 
+        :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
-        self._check_open()
+        self._check_predicates()
         self.predicates = {}
         self._predicates.request()
         self._wake_communicator()
@@ -839,9 +913,10 @@ class SMOKDevice:
         :param event: an open event
         :param timestamp: when it ended, in seconds since the epoch; now by default
         :raises ValueError: it is closed already
+        :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
-        self._check_open()
+        self._check_predicates()
         if event.is_closed():
             raise ValueError("the event is closed already")
         event.ended_on = int(time.time()) if timestamp is None else timestamp
@@ -929,10 +1004,21 @@ class SMOKDevice:
             raise
         self.on_successful_sync()
         try:
-            info = DeviceInfo.from_json(answer)
-            self._timezone = zoneinfo.ZoneInfo(info.timezone)
-        except (KeyError, TypeError, ValueError) as error:
+            return self.take_over_info(answer)
+        except (KeyError, TypeError, ValueError, OSError) as error:
             raise ResponseError(502, f"the server's answer makes no sense: {error!r}") from error
+
+    def take_over_info(self, answer: Any) -> DeviceInfo:
+        """Take over the time zone from what the server says about this device.
+
+        :param answer: its answer
+        :raises KeyError: something is missing, or there is no such time zone
+        :raises TypeError: something has the wrong type
+        :raises ValueError: something has the wrong form
+        :raises OSError: the name of the time zone is that of something else
+        """
+        info = DeviceInfo.from_json(answer)
+        self._timezone = zoneinfo.ZoneInfo(info.timezone)
         return info
 
     def get_slaves(self) -> list[SlaveDevice]:
@@ -945,11 +1031,13 @@ class SMOKDevice:
 
     @property
     def timezone(self) -> zoneinfo.ZoneInfo:
-        """The device's time zone. The server is asked for it once.
+        """The device's time zone. The server is asked for it if it has not told it yet; where
+        there are predicates, CommunicatorThread asks again every hour.
 
         :raises ResponseError: the server did not answer, or refused
         :raises RuntimeError: ``allow_sync`` is False, or the device is closed
         """
+        self._check_open()
         if self._timezone is None:
             self.get_device_info()
         if self._timezone is None:

@@ -30,11 +30,27 @@ class BaseMacroDatabase(abc.ABC):
         Called by CommunicatorThread.
         """
 
+    def notify_macro_started(self, macro_id: str, timestamp: float) -> None:
+        """The writes of an occurrence are about to begin. If this is durable when it returns, a
+        crash in the middle of them is noticed: see :meth:`get_started_macros`.
+
+        Called by OrderExecutorThread. Does nothing by default.
+        """
+
+    def get_started_macros(self) -> Sequence[tuple[str, float]]:
+        """Occurrences that were started, and neither executed nor synced, as (macro ID, timestamp):
+        of a program that ended in the middle of them.
+
+        Called by ArchivingAndMacroThread when it begins. There are none by default.
+        """
+        return ()
+
     @abc.abstractmethod
     def notify_macro_executed(self, macro_id: str, timestamp: float) -> None:
         """An occurrence was executed; from now on :meth:`get_done_macros` gives it.
 
-        Called by the thread that completed the macro's section, mostly OrderExecutorThread.
+        Called by the thread that completed the macro's section, mostly OrderExecutorThread; for one
+        of :meth:`get_started_macros`, which is not executed again, by ArchivingAndMacroThread.
         """
 
     @abc.abstractmethod

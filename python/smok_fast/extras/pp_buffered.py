@@ -112,20 +112,19 @@ class BufferedPathpointDatabase(NativePathpointDatabase):
 
     def _report(self) -> None:
         report = self.report
-        if report.is_clean:
-            return
         for problem in report.problems:
-            logger.error("Buffer %s: %s", self.path, problem)
-        logger.error(
-            "Buffer %s: of %d samples in %d files %d bytes are damaged, %d samples have lost their "
-            "name, %d bytes of what the server has make no sense",
-            self.path,
-            report.samples,
-            report.segments,
-            report.quarantined_bytes,
-            report.nameless_samples,
-            report.cursor_damaged_bytes,
-        )
+            logger.error("Buffer %s: %s; what cannot be saved waits in memory", self.path, problem)
+        if report.is_damaged:
+            logger.error(
+                "Buffer %s: beside %d samples in %d files %d bytes are damaged, %d samples have "
+                "lost their name, %d bytes of what the server has make no sense",
+                self.path,
+                report.samples,
+                report.segments,
+                report.quarantined_bytes,
+                report.nameless_samples,
+                report.cursor_damaged_bytes,
+            )
 
 
 def _save(buffer: Buffer) -> None:

@@ -58,10 +58,9 @@ class BufferReport:
     problems: list[str]
 
     @property
-    def is_clean(self) -> bool:
-        """Whether nothing was wrong. A torn end is usual after a power cut."""
-        damage = self.quarantined_bytes + self.nameless_samples + self.cursor_damaged_bytes
-        return not damage and not self.problems
+    def is_damaged(self) -> bool:
+        """Whether something is lost or in doubt; a torn end is usual after a power cut."""
+        return bool(self.quarantined_bytes or self.nameless_samples or self.cursor_damaged_bytes)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -237,12 +236,13 @@ class NativePathpointDatabase(BasePathpointDatabase):
         :param token: its token
         :param content: what it says
         :param reason: what the server said about it
-        :raises OSError: the quarantine cannot be written to; the upload comes again
+        :raises OSError: the quarantine cannot be written to; the samples come again, in turn with
+            others
         """
         try:
             self.quarantine.add(content, reason)
         except OSError:
-            self.buffer.refuse(token)
+            self.buffer.refuse(token, rejected=True)
             raise
         self.buffer.set_aside(token)
         for entry in content:

@@ -1,7 +1,8 @@
 """Samples that the server has rejected: kept, listed, and tried again when somebody says so.
 
 They are in a small SQLite file of their own in the buffer's folder, which other processes may look
-at and change: ``smok-fast buffer quarantine`` does. The file is made with the first sample.
+at and change: ``smok-fast buffer quarantine`` does. The file is made with the first sample. One
+that cannot be used keeps nothing else from being uploaded.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -34,6 +36,10 @@ _BEFORE_ALL = -(2**63)
 
 #: For how many seconds another process may hold the file.
 BUSY = 5.0
+
+#: For how many seconds nothing is tried again once the file could not be changed: what was uploaded
+#: from it is still in there.
+PAUSE = 60.0
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
@@ -110,7 +116,7 @@ class Quarantine:
     :param path: the SQLite file; None to keep them in memory only
     :param is_read_only: whether to change nothing, not even a file that is damaged
     :param clock: gives seconds since the epoch
-    :raises OSError: the file cannot be read
+    :raises OSError: the file cannot be read, and is to be read only
     """
 
     def __init__(
@@ -128,6 +134,8 @@ class Quarantine:
         self._count = 0
         self._wanted = 0
         self._batch = BATCH
+        self._complaint = ""
+        self._paused_until = -math.inf
         self.refresh()
 
     def __len__(self) -> int:
@@ -135,11 +143,23 @@ class Quarantine:
         return self._count
 
     def refresh(self) -> None:
-        """Look what other processes have done to it."""
+        """Look what other processes have done to it. That it cannot be read is logged once.
+
+        :raises OSError: it cannot be read, and is to be read only
+        """
         if self._path is not None and not self._path.exists():
+            self.close()
+            self._count = self._wanted = 0
             return
-        with self._open() as database:
-            self._recount(database)
+        try:
+            with self._open() as database:
+                self._recount(database)
+        except OSError as error:
+            if self._is_read_only:
+                raise
+            self._complain(str(error))
+        else:
+            self._complaint = ""
 
     def add(self, content: list[dict[str, Any]], reason: str) -> None:
         """Keep samples.
@@ -198,15 +218,19 @@ class Quarantine:
         )
 
     def next_upload(self) -> QuarantineUpload | None:
-        """Samples that are to be uploaded again; None if there are none."""
-        if not self._wanted:
+        """Samples that are to be uploaded again; None if there are none, or they cannot be read."""
+        if not self._wanted or time.monotonic() < self._paused_until:
             return None
         statement = (
             "SELECT path, timestamp, sample FROM samples WHERE is_wanted "
             "ORDER BY path, timestamp LIMIT ?"
         )
-        with self._open() as database:
-            rows = database.execute(statement, (self._batch,)).fetchall()
+        try:
+            with self._open() as database:
+                rows = database.execute(statement, (self._batch,)).fetchall()
+        except OSError as error:
+            self._complain(str(error))
+            return None
         return QuarantineUpload(self, rows) if rows else None
 
     def samples(self, path: str | None = None) -> Iterator[QuarantinedSample]:
@@ -242,15 +266,22 @@ class Quarantine:
                 self._database = None
 
     def _change(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        self._paused_until = time.monotonic() + PAUSE
         with self._open() as database:
             with database:
                 changed = database.executemany(statement, rows).rowcount
             self._recount(database)
+        self._paused_until = -math.inf
         return changed
 
     def _recount(self, database: sqlite3.Connection) -> None:
         count = "SELECT COUNT(*), COALESCE(SUM(is_wanted), 0) FROM samples"
         self._count, self._wanted = database.execute(count).fetchone()
+
+    def _complain(self, complaint: str) -> None:
+        if complaint != self._complaint:
+            self._complaint = complaint
+            logger.error("What the server has rejected cannot be read: %s", complaint)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -261,6 +292,10 @@ class Quarantine:
                     self._database = self._connect()
                 yield self._database
             except sqlite3.Error as error:
+                # The next one opens it anew: it may be damaged, or another file by then.
+                if self._path is not None and self._database is not None:
+                    self._database.close()
+                    self._database = None
                 raise OSError(f"quarantine {self._path}: {error}") from error
 
     def _connect(self) -> sqlite3.Connection:
@@ -273,6 +308,9 @@ class Quarantine:
             aside = self._path.with_name(f"{self._path.name}.damaged-{int(self._clock())}")
             logger.error("The quarantine %s is damaged (%s), now %s", self._path, error, aside)
             self._path.replace(aside)
+            with contextlib.suppress(FileNotFoundError):  # else it would be applied to the new one
+                journal = self._path.with_name(f"{self._path.name}-journal")
+                journal.replace(f"{aside}-journal")
             return self._connect_once()
 
     def _connect_once(self) -> sqlite3.Connection:

@@ -275,12 +275,12 @@ class SQLiteMacroDatabase(InMemoryMacroDatabase):
 
     def set_macros(self, macros: list[Macro]) -> None:
         """Replace the macros, and their pending occurrences."""
-        super().set_macros(macros)
         occurrences = {
             (macro.macro_id, timestamp): (macro.macro_id, timestamp, PENDING)
             for macro in macros
             for timestamp in macro.occurrences_not_done
         }
+        super().set_macros(macros)  # from here on they may be executed
         with self._lock:
             self._table.replace([(macro.macro_id, json.dumps(macro.commands)) for macro in macros])
             for row in self._occurrences.rows():

@@ -164,9 +164,11 @@ class ReparsePathpoint(Pathpoint):
         """Whether it may be read: always; its constituents decide for themselves."""
         return True
 
-    def set_new_value(self, *args: object) -> None:
+    def set_new_value(self, timestamp: object = None, value: object = None, *args: object) -> None:
         """Nothing: the value is computed.
 
+        :param timestamp: ignored
+        :param value: ignored
         :param args: ignored
         """
 

@@ -1,4 +1,4 @@
-"""What goes wrong around pathpoints, told to the log once per episode.
+"""What goes wrong around pathpoints and in the user's code, told to the log once per episode.
 
 A pathpoint that is read ten times a second and fails each time must not fill an SD card with
 tracebacks: the first occurrence is logged in full, then the same is only counted, and logged again
@@ -86,6 +86,27 @@ def _place(error: BaseException) -> Hashable:
     return type(error), last
 
 
+def archived_unknown(name: str, error: KeyError) -> None:
+    """A pathpoint that is to be archived is one that the device does not have."""
+    _report(
+        (name, "unknown"),
+        None,
+        "unknown pathpoint %s is to be archived, skipped%s",
+        name,
+        detail_of_unknown(name, error),
+    )
+
+
+def provider_raised(name: str, error: BaseException) -> None:
+    """``provide_unknown_pathpoint`` raised something else than KeyError."""
+    _report(
+        (name, "provided", _place(error)),
+        error,
+        "no pathpoint %s: provide_unknown_pathpoint failed",
+        name,
+    )
+
+
 def wrong_type(pathpoint: Pathpoint, value: object) -> None:
     """A read or the user gave something that a pathpoint of this type cannot hold."""
     _report(
@@ -147,6 +168,30 @@ def set_new_value_raised(pathpoint: Pathpoint, error: BaseException) -> None:
 def sync_callback_failed(callback: str, error: BaseException) -> None:
     """``on_successful_sync`` or ``on_failed_sync`` raised."""
     _report((callback, _place(error)), error, "%s raised %r", callback, error)
+
+
+def statistic_raised(predicate_id: str, what: str, error: BaseException) -> None:
+    """A method of a statistic raised."""
+    _report(
+        (predicate_id, what, _place(error)),
+        error,
+        "%s of predicate %s raised %r",
+        what,
+        predicate_id,
+        error,
+    )
+
+
+def matcher_raised(class_name: str, statistic: str, error: BaseException) -> None:
+    """What decides whether a class serves a statistic raised."""
+    _report(
+        (class_name, statistic, _place(error)),
+        error,
+        "the matcher of %s raised %r for statistic %r",
+        class_name,
+        error,
+        statistic,
+    )
 
 
 def store_failed(pathpoint: Pathpoint, error: BaseException) -> None:

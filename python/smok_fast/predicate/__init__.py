@@ -2,5 +2,6 @@
 
 from smok_fast.predicate.base import BaseStatistic, DisabledTime, Time
 from smok_fast.predicate.event import Color, Event
+from smok_fast.predicate.threshold import ThresholdStatistic
 
-__all__ = ["BaseStatistic", "Color", "DisabledTime", "Event", "Time"]
+__all__ = ["BaseStatistic", "Color", "DisabledTime", "Event", "ThresholdStatistic", "Time"]

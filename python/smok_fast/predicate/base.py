@@ -151,11 +151,14 @@ class BaseStatistic(abc.ABC):
         finally:
             database.set_cache(self.predicate_id, self.state)
 
-    def open_event(self, msg: str, color: Color) -> Event | None:
+    def open_event(
+        self, msg: str, color: Color, metadata: Mapping[str, str] | None = None
+    ) -> Event | None:
         """Open an event, unless the predicate is to keep silent now.
 
         :param msg: what happened; the predicate's name is put before it
         :param color: how severe it is
+        :param metadata: what to note in the event, besides the predicate's ID
         :returns: the event, or None if the predicate keeps silent
         """
         if self._is_silenced():
@@ -171,7 +174,7 @@ class BaseStatistic(abc.ABC):
             group=self.group,
             message=message,
             handled_by=None,
-            metadata={"predicate_id": self.predicate_id},
+            metadata={**(metadata or {}), "predicate_id": self.predicate_id},
         )
         self.device.evt_database.add_event(event)
         return event

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from smok_fast.pathpoint import reports
 from smok_fast.predicate.base import BaseStatistic
 
 __all__ = ["BaseStatistic", "CollectionOfStatistics", "StatisticRegistration"]
-
-logger = logging.getLogger(__name__)
 
 
 class StatisticRegistration:
@@ -89,6 +87,6 @@ class CollectionOfStatistics:
             try:
                 if reg.matches(name, configuration):
                     return reg.stat_class
-            except Exception:
-                logger.exception("Matcher of %s failed for %r", reg.stat_class.__name__, name)
+            except Exception as error:
+                reports.matcher_raised(reg.stat_class.__name__, name, error)
         return None

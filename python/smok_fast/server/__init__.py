@@ -13,6 +13,9 @@ install 'smok-fast[server]'``. Nothing that runs on a device imports it.
 ``X-SSL-Client-Certificate`` as PEM with a tab for each line end. Without a CA file the header is
 taken at its word, so keep this server off the Internet.
 
+**NGTT.** With an ``ngtt_port``, orders are pushed to the devices that are connected there, by TLS
+with certificates on both sides; :mod:`smok_fast.server.outbox` tells what goes which way.
+
 **Admin API.** JSON (or MiniJSON) in, JSON out; bodies need their ``Content-Type``. ``GET /admin``
 lists all calls. Nearly all are about one device, named by the query parameter ``device``; a device
 that never called may be set up too. Lists that can grow are paged: ``{"items": […], "next":
@@ -24,7 +27,8 @@ from this machine are answered; with one, calls need ``Authorization: Bearer …
 ``GET /admin/devices``           device IDs
 ``PUT /admin/device``            names, culture, facets, slaves of a device
 ``GET /admin/slaves``            slaves with their link state and instrumentation
-``POST, GET /admin/orders``      queue sections; what was not fetched yet
+``POST, GET /admin/orders``      queue sections; what was neither fetched nor confirmed yet
+``GET /admin/ngtt``              whether a device is connected over NGTT, and how orders went
 ``GET /admin/messages``          message orders and when they were confirmed
 ``GET, PUT /admin/pathpoints``   known pathpoints and their storage levels
 ``GET, PUT /admin/archives``     ``[{interval, pathpoints}]``

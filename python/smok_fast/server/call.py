@@ -26,6 +26,7 @@ from smok_fast.server import checks, tables, wire
 from smok_fast.server.checks import ApiError
 from smok_fast.server.faults import Faults
 from smok_fast.server.identity import Identifier
+from smok_fast.server.outbox import Outbox
 from smok_fast.server.store import Store, insert_new
 
 __all__ = ["Call", "Context", "Endpoint", "called_path", "page"]
@@ -56,6 +57,7 @@ class Context:
         max_body: int,
     ) -> None:
         self.store = store
+        self.outbox = Outbox(store)
         self.identifier = identifier
         self.faults = faults
         self.admin_token = admin_token

@@ -69,17 +69,26 @@ class Identifier:
         :raises ApiError: 401, no certificate, or one that cannot be accepted; the status says why
         """
         der: bytes | None = getattr(connection.state, "peer_certificate", None)
+        if der is not None:
+            return self.device_id_of(der)
         header = connection.headers.get(CERTIFICATE_HEADER)
+        if not header:
+            raise ApiError(
+                401, f"no client certificate, neither by TLS nor in {CERTIFICATE_HEADER}"
+            )
+        return self._check(header.replace("\t", "\n"), verify=self._authorities is not None)
+
+    def device_id_of(self, der: bytes) -> str:
+        """The ID of the device whose certificate TLS has verified.
+
+        :param der: the certificate
+        :raises ApiError: 401, it cannot be accepted; the status says why
+        """
+        return self._check(ssl.DER_cert_to_PEM_cert(der), verify=False)
+
+    def _check(self, pem: str, *, verify: bool) -> str:
         try:
-            if der is not None:
-                caller = self._read(ssl.DER_cert_to_PEM_cert(der), verify=False)
-            elif header:
-                pem = header.replace("\t", "\n")
-                caller = self._read(pem, verify=self._authorities is not None)
-            else:
-                raise ApiError(
-                    401, f"no client certificate, neither by TLS nor in {CERTIFICATE_HEADER}"
-                )
+            caller = self._read(pem, verify=verify)
         except InvalidCredentials as error:
             raise ApiError(401, f"{error}") from None
         now = datetime.datetime.now(datetime.UTC)

@@ -27,6 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from smok_fast.server.app import DEFAULT_MAX_BODY, create_app
 from smok_fast.server.faults import Faults
+from smok_fast.server.ngtt import NGTTServer, server_context
 from smok_fast.server.store import Store
 from smok_fast.testing.admin import Admin
 
@@ -65,14 +66,21 @@ class _Connection(H11Protocol):
 
 
 class _Uvicorn(uvicorn.Server):
-    """Uvicorn on a socket of ours.
+    """Uvicorn on a socket of ours, and NGTT beside it.
 
     :param app: the application
     :param listener: the listening socket
     :param tls: uvicorn's TLS settings
+    :param ngtt: the NGTT server, if there is to be one
     """
 
-    def __init__(self, app: Starlette, listener: socket.socket, tls: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        listener: socket.socket,
+        tls: dict[str, Any],
+        ngtt: NGTTServer | None,
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=_Connection,
@@ -91,6 +99,7 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self._faults: Faults = app.state.context.faults
         self._listener = listener
+        self._ngtt = ngtt
         self._loop: asyncio.AbstractEventLoop | None = None
         #: Set once the server accepts connections, or has failed to.
         self.is_up = threading.Event()
@@ -106,11 +115,15 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        if self._ngtt is not None:
+            self._ngtt.start()
         self.is_up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Delays that were injected end with the server.
         self._faults.release()
+        if self._ngtt is not None:
+            await self._ngtt.stop()
         await super().shutdown(sockets)
 
     def kill(self) -> None:
@@ -120,6 +133,8 @@ class _Uvicorn(uvicorn.Server):
                 self._loop.call_soon_threadsafe(self._drop_everything)
 
     def _drop_everything(self) -> None:
+        if self._ngtt is not None:
+            self._ngtt.cut()
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -145,8 +160,10 @@ class LocalServer:
     :param admin_token: what the admin API asks for as bearer token; None: nothing, but it answers
         loopback only
     :param max_body: how many bytes a request's body may have
+    :param ngtt_port: port to serve NGTT at, 0 for a free one, which then stays the same; None: no
+        NGTT. It needs the server's certificate and the CA file
     :raises OSError: a file cannot be read
-    :raises ValueError: the database cannot be used
+    :raises ValueError: the database cannot be used, or NGTT lacks a file
     """
 
     def __init__(
@@ -160,10 +177,13 @@ class LocalServer:
         ca_file: str | os.PathLike[str] | None = None,
         admin_token: str | None = None,
         max_body: int = DEFAULT_MAX_BODY,
+        ngtt_port: int | None = None,
     ) -> None:
         self.host = host
         self.port = port
+        self.ngtt_port = ngtt_port
         self._tls = _tls(certificate, key, ca_file)
+        self._ngtt_tls = None if ngtt_port is None else _ngtt_tls(certificate, key, ca_file)
         self.store = Store(database)
         self._app = create_app(
             self.store, ca_file=ca_file, admin_token=admin_token, max_body=max_body
@@ -182,6 +202,16 @@ class LocalServer:
         if self.port == 0:
             raise RuntimeError("the server has no port before its first start")
         return _url(self.host, self.port, bool(self._tls))
+
+    @property
+    def ngtt_address(self) -> str:
+        """Where it serves NGTT, as ``SMOK_NGTT`` wants it.
+
+        :raises RuntimeError: it does not, or it was to take a free port, and was never started
+        """
+        if not self.ngtt_port:
+            raise RuntimeError("the server has no port for NGTT")
+        return _address(self.host, self.ngtt_port)
 
     @functools.cached_property
     def admin(self) -> Admin:
@@ -205,12 +235,15 @@ class LocalServer:
         """
         if self.is_running:
             raise RuntimeError("the server is running already")
-        listener = _listen(self.host, self.port)
-        try:
-            server = _Uvicorn(self._app, listener, self._tls)
-        except BaseException:
-            listener.close()
-            raise
+        with contextlib.ExitStack() as opened:
+            listener = opened.enter_context(_listen(self.host, self.port))
+            ngtt = None
+            if self._ngtt_tls is not None:
+                ngtt_listener = opened.enter_context(_listen(self.host, self.ngtt_port or 0))
+                ngtt = NGTTServer(self._app.state.context, ngtt_listener, self._ngtt_tls)
+                self.ngtt_port = ngtt_listener.getsockname()[1]
+            server = _Uvicorn(self._app, listener, self._tls, ngtt)
+            opened.pop_all()
         self.port = listener.getsockname()[1]
         thread = threading.Thread(target=server.serve_forever, name="smok-server", daemon=True)
         self._server, self._thread = server, thread
@@ -277,7 +310,9 @@ def run(
     ca_file: str | os.PathLike[str] | None = None,
     admin_token: str | None = None,
     max_body: int = DEFAULT_MAX_BODY,
+    ngtt_port: int | None = None,
     announce: Callable[[str], None] | None = None,
+    announce_ngtt: Callable[[str], None] | None = None,
 ) -> None:
     """Serve in the foreground until Ctrl-C (or SIGTERM), then return. To be called in the main
     thread.
@@ -294,18 +329,31 @@ def run(
     :param admin_token: what the admin API asks for as bearer token; None: nothing, but it answers
         loopback only
     :param max_body: how many bytes a request's body may have
+    :param ngtt_port: port to serve NGTT at, 0 for a free one; None: no NGTT. It needs the server's
+        certificate and the CA file
     :param announce: called with the server's URL once calls to it will be answered
-    :raises OSError: the port is taken, or a file cannot be used
-    :raises ValueError: the database cannot be used, or this is not the main thread
+    :param announce_ngtt: called after that with the address of NGTT, if it is served
+    :raises OSError: a port is taken, or a file cannot be used
+    :raises ValueError: the database cannot be used, NGTT lacks a file, or this is not the main
+        thread
     """
     tls = _tls(certificate, key, ca_file)
-    with contextlib.closing(Store(database)) as store, _interruptible():
+    ngtt_tls = None if ngtt_port is None else _ngtt_tls(certificate, key, ca_file)
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(contextlib.closing(Store(database)))
+        opened.enter_context(_interruptible())
         app = create_app(store, ca_file=ca_file, admin_token=admin_token, max_body=max_body)
-        with _listen(host, port) as listener:
-            server = _Uvicorn(app, listener, tls)
-            if announce is not None:
-                announce(_url(host, listener.getsockname()[1], bool(tls)))
-            server.serve_forever()
+        listener = opened.enter_context(_listen(host, port))
+        ngtt = None
+        if ngtt_tls is not None:
+            ngtt_listener = opened.enter_context(_listen(host, ngtt_port or 0))
+            ngtt = NGTTServer(app.state.context, ngtt_listener, ngtt_tls)
+        server = _Uvicorn(app, listener, tls, ngtt)
+        if announce is not None:
+            announce(_url(host, listener.getsockname()[1], bool(tls)))
+        if announce_ngtt is not None and ngtt is not None:
+            announce_ngtt(_address(host, ngtt_listener.getsockname()[1]))
+        server.serve_forever()
 
 
 @contextlib.contextmanager
@@ -326,7 +374,12 @@ def _interruptible() -> Iterator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=128)
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        # The socket module adds to strerror what is said here better.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise OSError(error.errno, f"cannot listen at {host}:{port}: {reason}") from error
     # Connections inherit this. Asyncio would set it on sockets of its own making only, and without
     # it each answer waits 40 ms, for the peer to acknowledge the headers before the body is sent.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -334,12 +387,26 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _url(host: str, port: int, is_tls: bool) -> str:
+    return f"{'https' if is_tls else 'http'}://{_address(host, port)}"
+
+
+def _address(host: str, port: int) -> str:
+    """Host and port for a peer on this machine."""
     with contextlib.suppress(ValueError):  # a host name
         address = ipaddress.ip_address(host)
         if address.is_unspecified:
             host = "127.0.0.1" if address.version == 4 else "::1"
-    bracketed = f"[{host}]" if ":" in host else host
-    return f"{'https' if is_tls else 'http'}://{bracketed}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _ngtt_tls(
+    certificate: str | os.PathLike[str] | None,
+    key: str | os.PathLike[str] | None,
+    ca_file: str | os.PathLike[str] | None,
+) -> ssl.SSLContext:
+    if certificate is None or ca_file is None:
+        raise ValueError("NGTT needs a certificate for the server, and the CA file of its devices")
+    return server_context(certificate, key, ca_file)
 
 
 def _tls(

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 #: Raised with every change below; a database of another version is refused.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Json(TypeDecorator[Any]):
@@ -105,13 +105,15 @@ definitions = Table(
     Column("content", Json, nullable=False),
 )
 
-#: Sections that the device has not fetched yet.
+#: Sections that the device has neither fetched nor confirmed yet. An ID is never used again: NGTT
+#: tells orders apart by it.
 orders = Table(
     "orders",
     metadata,
     Column("id", _ROW_ID, primary_key=True, autoincrement=True),
     Column("device_id", String, nullable=False, index=True),
     Column("section", Json, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 messages = Table(

@@ -406,9 +406,9 @@ class StateFile:
         return [batch for batch in batches if batch]
 
     def _save_batch(self, connection: sqlite3.Connection, keys: list[tuple[Table, Key]]) -> None:
-        with self._lock:
-            changes = [table._take_change(key) for table, key in keys]
         try:
+            with self._lock:
+                changes = [table._take_change(key) for table, key in keys]
             _check_space(self.path.parent, [row for _, _, row in changes if row is not None])
             unsaved = _execute(connection, changes)
         except BaseException:
@@ -481,7 +481,7 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    with path.open("rb") as file:
+    with path.open("rb") as file:  # before SQLite has locks on it, which closing would undo
         write_version = file.read(19)[18:]
     if write_version > b"\x02":  # SQLite would only read it, and say that it is read-only
         raise UnusableFile("damaged", "its header is of no known format")

@@ -160,7 +160,8 @@ class SyncTask(abc.ABC):
                 self._requested.set()
             raise
         except Exception:  # of a user's database, say: it must not stop the other tasks
-            logger.exception("Synchronization of %s failed", self.name)
+            if not self.device.closed:  # which would be why
+                logger.exception("Synchronization of %s failed", self.name)
             self._postpone()
             return False
         self._next_run = self._clock() + self.interval

@@ -1,8 +1,9 @@
 """Fetches macros, executes them at their time, and reports what was executed.
 
-An occurrence is started at most once by a program, whatever the server sends again, and a restarted
-program does not start one that its database has as executed. It is reported after its writes are
-done, and until the server was told.
+An occurrence is started at most once, whatever the server sends again: a restarted program does not
+start one that its database has as executed. One that was started before and did not end is
+uncertain: the log says so, and the server is told that it is not to come again. An occurrence is
+reported after its writes are done, and until the server was told.
 """
 
 from __future__ import annotations
@@ -58,11 +59,14 @@ class MacroExecutionTask(SyncTask):
         super().__init__(device, clock=clock)
         self._wall_clock = wall_clock
         self._started: dict[str, set[float]] = {}
+        self._looked_back = False
         self._checkpoint_at = -math.inf
 
     def exchange(self) -> bool:
         """Execute what is due. A macro that cannot be executed does not stop the others."""
         now = self._wall_clock()
+        if not self._looked_back:
+            self._look_back()
         for macro in self.device.macros_database.get_macros():
             if macro.should_execute(now):
                 self._execute(macro, now)
@@ -71,6 +75,20 @@ class MacroExecutionTask(SyncTask):
             self._forget_started(now - REMEMBER_STARTED)
             self.device.macros_database.checkpoint()
         return False
+
+    def _look_back(self) -> None:
+        """Put an end to occurrences in the middle of which the last program ended."""
+        database = self.device.macros_database
+        for macro_id, timestamp in database.get_started_macros():
+            logger.error(
+                "Macro %s of %s had begun when the program ended: whether all its values were "
+                "written is not known. It is not executed again",
+                macro_id,
+                timestamp,
+            )
+            self._started.setdefault(macro_id, set()).add(timestamp)
+            database.notify_macro_executed(macro_id, timestamp)
+        self._looked_back = True
 
     def _execute(self, macro: Macro, now: float) -> None:
         started = self._started.setdefault(macro.macro_id, set())

@@ -7,20 +7,18 @@ the server's list was understood in whole and does not have it.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from smok_fast.pathpoint import reports
 from smok_fast.predicate import BaseStatistic, DisabledTime
 from smok_fast.predicate.undefined import UndefinedStatistic
-from smok_fast.sync.base import SyncTask, parse_each, text
+from smok_fast.sync.base import SyncTask, logger, parse_each, text
 
 if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
 
 __all__ = ["PredicatesTask", "TicksTask"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,8 +73,8 @@ class PredicatesTask(SyncTask):
         for predicate_id, predicate in list(self.device.predicates.items()):
             try:
                 kept.append(predicate.to_kwargs())
-            except Exception:
-                logger.exception("to_kwargs of predicate %s failed", predicate_id)
+            except Exception as error:
+                reports.statistic_raised(predicate_id, "to_kwargs", error)
         if kept != self.device.pred_database.get_all_predicates():
             self.device.pred_database.set_new_predicates(kept)
 
@@ -110,7 +108,8 @@ class PredicatesTask(SyncTask):
     def _take_offline(self, predicate_id: str) -> None:
         predicate = self.device.predicates.pop(predicate_id, None)
         if predicate is not None:
-            _call(predicate, "on_offline")
+            # A placeholder's class has to know too: it may have opened events in the last run
+            _call(_defined(predicate), "on_offline")
 
 
 class TicksTask(SyncTask):
@@ -125,8 +124,8 @@ class TicksTask(SyncTask):
         for predicate_id, predicate in list(self.device.predicates.items()):
             try:
                 self._tick(self._define(predicate))
-            except Exception:
-                logger.exception("Tick of predicate %s failed", predicate_id)
+            except Exception as error:
+                reports.statistic_raised(predicate_id, "tick", error)
         self.device.evt_database.checkpoint()
         return False
 
@@ -139,14 +138,20 @@ class TicksTask(SyncTask):
 
     def _define(self, predicate: BaseStatistic) -> BaseStatistic:
         """The predicate; in a placeholder's place the real one, if its class was registered."""
-        if not isinstance(predicate, UndefinedStatistic):
-            return predicate
-        defined = _make(self.device, predicate.to_kwargs())
-        if not isinstance(defined, UndefinedStatistic):
+        defined = _defined(predicate)
+        if defined is not predicate:
             predicate_id = defined.predicate_id
             logger.info("Predicate %s got its statistic %r", predicate_id, defined.statistic)
             self.device.predicates[predicate_id] = defined
         return defined
+
+
+def _defined(predicate: BaseStatistic) -> BaseStatistic:
+    """The predicate itself; for a placeholder an instance of its class, if that was registered."""
+    if not isinstance(predicate, UndefinedStatistic):
+        return predicate
+    defined = _make(predicate.device, predicate.to_kwargs())
+    return predicate if isinstance(defined, UndefinedStatistic) else defined
 
 
 def _make(device: SMOKDevice, kwargs: dict[str, Any]) -> BaseStatistic:
@@ -156,10 +161,8 @@ def _make(device: SMOKDevice, kwargs: dict[str, Any]) -> BaseStatistic:
     if registered is not None:
         try:
             return registered(device=device, **kwargs)
-        except Exception:
-            logger.exception(
-                "Statistic %r of predicate %s could not be made", name, kwargs["predicate_id"]
-            )
+        except Exception as error:
+            reports.statistic_raised(kwargs["predicate_id"], "__init__", error)
     return UndefinedStatistic(device=device, **kwargs)
 
 
@@ -167,5 +170,6 @@ def _call(predicate: BaseStatistic, method: str, *args: Any) -> None:
     """Call a method of a user's statistic; log what it raises."""
     try:
         predicate._call_method(method, *args)
-    except Exception:
-        logger.exception("%s of predicate %s failed", method, predicate.predicate_id)
+    except Exception as error:
+        if not predicate.device.closed:  # which would be why
+            reports.statistic_raised(predicate.predicate_id, method, error)

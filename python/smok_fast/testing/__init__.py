@@ -1,8 +1,8 @@
 """Tests of programs that behave as SMOK devices, against a SMOK server of their own.
 
 Once smok_fast is installed, pytest has the fixtures of :mod:`smok_fast.testing.plugin`:
-``smok_server``, a server on a free port, and ``device_certificate``, which makes certificates for
-it. :class:`Admin` speaks to any such server.
+``smok_server``, a server on a free port, ``smok_ngtt_server``, one that pushes orders too, and
+``device_certificate``, which makes certificates for them. :class:`Admin` speaks to any such server.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smok_fast.testing.admin import Admin, Counts, Sample, wait_until
+    from smok_fast.testing.admin import Admin, Counts, NGTTState, Sample, wait_until
 
-__all__ = ["Admin", "Counts", "Sample", "wait_until"]
+__all__ = ["Admin", "Counts", "NGTTState", "Sample", "wait_until"]
 
 
 def __getattr__(name: str) -> Any:

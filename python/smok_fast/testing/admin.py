@@ -14,7 +14,7 @@ import requests
 
 from smok_fast.exceptions import NO_LINK, ResponseError
 
-__all__ = ["Admin", "Counts", "Sample", "wait_until"]
+__all__ = ["Admin", "Counts", "NGTTState", "Sample", "wait_until"]
 
 _TIMEOUT = 60.0
 _PAGE = 10_000
@@ -64,6 +64,22 @@ class Counts:
     logs: int
     logs_out_of_order: int
     pathpoints: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NGTTState:
+    """How a device is doing over NGTT.
+
+    :ivar connected: whether it is connected
+    :ivar under_way: orders that were pushed and not answered yet
+    :ivar confirmed: orders that it has confirmed since the server was made
+    :ivar rejected: orders that it has rejected
+    """
+
+    connected: bool
+    under_way: int
+    confirmed: int
+    rejected: int
 
 
 class Admin:
@@ -131,8 +147,12 @@ class Admin:
         self._json("POST", "orders", device_id, list(sections))
 
     def pending_orders(self, device_id: str) -> list[Any]:
-        """The sections that the device has not fetched yet."""
+        """The sections that the device has neither fetched nor confirmed yet."""
         return list(self._pages("orders", device_id))
+
+    def ngtt(self, device_id: str) -> NGTTState:
+        """How the device is doing over NGTT."""
+        return NGTTState(**self._json("GET", "ngtt", device_id))
 
     def messages(self, device_id: str) -> dict[str, float | None]:
         """The UUIDs of queued message orders, and when each was confirmed (seconds), if it was."""

@@ -2,7 +2,7 @@
 
 They talk to the server (CommunicatorThread), execute orders (OrderExecutorThread), have pathpoints
 archived and macros executed (ArchivingAndMacroThread), and publish logs (LogPublisherThread). Each
-is named like its class.
+is named like its class. With NGTT there is one more: :class:`smok_fast.ngtt.uplink.NGTTConnection`.
 """
 
 from smok_fast.threads.archiving import ArchivingAndMacroThread

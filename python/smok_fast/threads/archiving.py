@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from smok_fast._core import ArchiveSchedule
 from smok_fast.basics import StorageLevel
+from smok_fast.pathpoint import reports
 from smok_fast.pathpoint.orders import AdviseLevel, ReadOrder
 from smok_fast.pathpoint.pathpoint import Pathpoint
-from smok_fast.pathpoint.reports import detail_of_unknown
 from smok_fast.sync.macros import MacroExecutionTask
 from smok_fast.threads.base import TerminableThread
 from smok_fast.threads.executor import Poll
@@ -48,24 +48,31 @@ class ArchivingAndMacroThread(TerminableThread):
         self._schedule = ArchiveSchedule()
         self._lock = threading.Lock()
         self._instructions: dict[float, Sequence[str]] = {}
+        self._complete = True
 
     def set_archives(self, instructions: Mapping[float, Sequence[str]]) -> None:
-        """Replace what is archived. May be called by any thread; takes effect at once.
+        """Replace what is archived. May be called by any thread; takes effect at once. Pathpoints
+        that the device did not have are asked for again when the same list comes again.
 
         :param instructions: names of pathpoints by interval in seconds; of several intervals for
             one pathpoint the shortest counts
         """
         wanted = dict(instructions)
-        if wanted == self._instructions and len(self._schedule):
+        if wanted == self._instructions and self._complete:
             return
         intervals: dict[Pathpoint, float] = {}
+        complete = True
         for interval, names in wanted.items():
-            for pathpoint in self._pathpoints(names):
-                known = intervals.get(pathpoint)
-                intervals[pathpoint] = interval if known is None else min(interval, known)
+            for name in names:
+                pathpoints = self._natives(name)
+                complete = complete and bool(pathpoints)
+                for pathpoint in pathpoints:
+                    known = intervals.get(pathpoint)
+                    intervals[pathpoint] = interval if known is None else min(interval, known)
         with self._lock:
             self._schedule.replace(list(intervals.items()))
             self._instructions = wanted
+            self._complete = complete
 
     def run(self) -> None:
         """The thread's loop."""
@@ -88,23 +95,18 @@ class ArchivingAndMacroThread(TerminableThread):
         """How many polls were left out because the one before had not ended."""
         return self._schedule.overruns
 
-    def _pathpoints(self, names: Sequence[str]) -> set[Pathpoint]:
-        """The native pathpoints behind these names; what the device does not have is logged and
-        skipped.
+    def _natives(self, name: str) -> set[Pathpoint]:
+        """The native pathpoints behind a name; none, and a line in the log, if the device does not
+        have it.
         """
-        pathpoints: set[Pathpoint] = set()
-        for name in names:
-            try:
-                pathpoint = self._device.get_pathpoint(name, StorageLevel.PERMANENT)
-            except KeyError as error:
-                detail = detail_of_unknown(name, error)
-                logger.error("unknown pathpoint %s is to be archived, skipped%s", name, detail)
-                continue
-            except Exception:
-                logger.exception("no pathpoint %s: provide_unknown_pathpoint failed", name)
-                continue
-            pathpoints.update(pathpoint.natives())
-        return pathpoints
+        try:
+            return self._device.get_pathpoint(name, StorageLevel.PERMANENT).natives()
+        except KeyError as error:
+            reports.archived_unknown(name, error)
+        except Exception as error:
+            if not self._device.closed:  # which would be why
+                reports.provider_raised(name, error)
+        return set()
 
     def _poll(self) -> None:
         names = self._schedule.due()

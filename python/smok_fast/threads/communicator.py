@@ -63,7 +63,7 @@ class CommunicatorThread(TerminableThread):
         self._uploads = next((task for task in tasks if isinstance(task, DataTask)), None)
         self._buffer = buffer
         self._linger = linger
-        self._link = Link(device.url)
+        self._link = Link(device.url, device.log_publisher.link_is_back)
 
     @property
     def link(self) -> Link:
@@ -179,11 +179,13 @@ class Link(Backoff):
     ``is_up`` for any.
 
     :param url: where the server is, for the log
+    :param on_back: called when the server answers again
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, on_back: Callable[[], None]) -> None:
         super().__init__()
         self._url = url
+        self._on_back = on_back
         self._down_since = 0.0
         self.is_up: bool | None = None
 
@@ -192,6 +194,7 @@ class Link(Backoff):
         if self.failing:
             lasted = time.monotonic() - self._down_since
             logger.warning("Link to %s is back after %.0f s", self._url, lasted)
+            self._on_back()
         self.success()
         self.is_up = True
 

@@ -319,8 +319,8 @@ class OrderExecutorThread(TerminableThread):
         except KeyError as error:
             detail = reports.detail_of_unknown(name, error)
             logger.error("order for unknown pathpoint %s skipped%s", name, detail)
-        except BaseException:
-            logger.exception("no pathpoint %s: provide_unknown_pathpoint failed", name)
+        except BaseException as error:
+            reports.provider_raised(name, error)
         return None
 
     def execute_orders(self, execution: Execution, orders: list[Order]) -> bool:

@@ -121,6 +121,12 @@ class LogPublisherThread(TerminableThread):
             )
             self._flushing = False
 
+    def link_is_back(self) -> None:
+        """End the pause after a failed call: the server answers. Called by CommunicatorThread."""
+        with self._condition:
+            self._failing = False
+            self._condition.notify_all()
+
     def run(self) -> None:
         """Send records until the thread is asked to end, then what is left if that is quick."""
         backoff = Backoff(MIN_PAUSE, MAX_PAUSE)
@@ -148,7 +154,7 @@ class LogPublisherThread(TerminableThread):
 
     def _rest(self, seconds: float) -> None:
         with self._condition:
-            self._condition.wait_for(lambda: self._terminating, seconds)
+            self._condition.wait_for(lambda: self._terminating or not self._failing, seconds)
 
     def _send_rest(self) -> None:
         deadline = time.monotonic() + FLUSH_FOR

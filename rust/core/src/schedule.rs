@@ -1,10 +1,12 @@
 //! The archive schedule: which pathpoints are to be read when.
 //!
 //! Each pathpoint has its own interval, from 10 ms to days, on the monotonic clock. A pathpoint is
-//! due at multiples of its interval after it was added; what was missed while nobody asked is
-//! skipped, not made up for. Two things put a read off: a poll that has not ended yet (a dead slave
-//! must not pile up polls), and a sample that came from elsewhere less than three quarters of an
-//! interval ago (an order, or the user, has read it recently enough).
+//! due when it is added, and then at multiples of its interval after the first list came, so that
+//! pathpoints with the same interval are read together whenever they were added; what was missed
+//! while nobody asked is skipped, not made up for. Two things put a read off: a poll that has not
+//! ended yet (a dead slave must not pile up polls), and a sample that came from elsewhere less than
+//! three quarters of an interval ago (an order, or the user, has read it recently enough): then the
+//! next read is an interval after that sample, and the one after it in the common rhythm again.
 //!
 //! The schedule knows series, not Python objects, and holds its lock for no longer than it takes to
 //! look at a heap.
@@ -36,6 +38,8 @@ struct Entry<T> {
 struct State<T> {
     entries: HashMap<Arc<str>, Entry<T>>,
     times: BinaryHeap<Reverse<(u64, Arc<str>)>>,
+    /// What the multiples of all intervals are counted from.
+    origin: Option<u64>,
     /// Polls that were due while the one before had not ended.
     overruns: u64,
     changed: bool,
@@ -54,6 +58,7 @@ impl<T> Default for Schedule<T> {
             state: Mutex::new(State {
                 entries: HashMap::new(),
                 times: BinaryHeap::new(),
+                origin: None,
                 overruns: 0,
                 changed: false,
                 closed: false,
@@ -72,6 +77,7 @@ impl<T: Clone> Schedule<T> {
         list: impl IntoIterator<Item = (Arc<Series>, Duration, T)>,
     ) {
         let mut state = self.state.lock();
+        state.origin.get_or_insert(monotonic);
         let mut old = std::mem::take(&mut state.entries);
         for (series, interval, item) in list {
             let name = Arc::clone(series.name());
@@ -104,6 +110,7 @@ impl<T: Clone> Schedule<T> {
     pub fn due(&self, monotonic: u64) -> Vec<T> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        let origin = state.origin.unwrap_or(monotonic);
         let mut due = Vec::new();
         while let Some(Reverse((time, _))) = state.times.peek()
             && *time <= monotonic
@@ -118,7 +125,7 @@ impl<T: Clone> Schedule<T> {
             else {
                 continue;
             };
-            match entry.check(monotonic) {
+            match entry.check(monotonic, origin) {
                 Verdict::Read => due.push(entry.item.clone()),
                 Verdict::Overrun => state.overruns += 1,
                 Verdict::Fresh => {}
@@ -178,21 +185,20 @@ enum Verdict {
 
 impl<T> Entry<T> {
     /// Decides about a pathpoint whose time has come, and sets its next time.
-    fn check(&mut self, now: u64) -> Verdict {
-        let missed = now.saturating_sub(self.due) / self.interval;
-        let next = self
-            .due
-            .saturating_add((missed + 1).saturating_mul(self.interval));
+    fn check(&mut self, now: u64, origin: u64) -> Verdict {
+        // For a quarter of the interval or less it is worth neither leaving the rhythm in which
+        // pathpoints are read together, nor reading twice.
+        let quarter = self.interval / 4;
         if let Some(recorded) = self.series.unpolled_at() {
             let again = recorded.saturating_add(self.interval);
-            // For a quarter of the interval or less it is not worth leaving the rhythm in which
-            // pathpoints are read together.
-            if again.saturating_sub(now) > self.interval / 4 {
+            if again.saturating_sub(now) > quarter {
                 self.due = again;
                 return Verdict::Fresh;
             }
         }
-        self.due = next;
+        let earliest = now.saturating_add(quarter).saturating_sub(origin);
+        let multiples = earliest.div_ceil(self.interval);
+        self.due = origin.saturating_add(multiples.saturating_mul(self.interval));
         if self.series.begin_poll() {
             Verdict::Read
         } else {
@@ -305,6 +311,32 @@ mod tests {
     }
 
     #[test]
+    fn a_read_from_elsewhere_costs_the_common_rhythm_one_read_only() {
+        let bench = Bench::new(&[("W1", 1_000), ("W2", 1_000)]);
+        let read = |ms| {
+            let due = bench.due(ms);
+            for name in &due {
+                bench.record(name, ms);
+            }
+            due
+        };
+        assert_eq!(read(0), ["W1", "W2"]);
+        bench.record("W1", 500);
+        assert_eq!(read(1_000), ["W2"]);
+        assert_eq!(read(1_500), ["W1"]);
+        assert_eq!(read(2_000), ["W1", "W2"]);
+        bench.record("W1", 2_900);
+        assert_eq!(read(3_000), ["W2"]);
+        assert_eq!(read(3_900), ["W1"]);
+        assert_eq!(
+            read(4_000),
+            ["W2"],
+            "a tenth of the interval later is too soon"
+        );
+        assert_eq!(read(5_000), ["W1", "W2"]);
+    }
+
+    #[test]
     fn a_poll_that_takes_long_does_not_put_the_next_one_off() {
         let bench = Bench::new(&[("W1", 1_000)]);
         for ms in [0, 1_000, 2_000] {
@@ -325,7 +357,20 @@ mod tests {
         assert_eq!(bench.due(300), ["W2", "W4"]);
         bench.record("W2", 300);
         bench.record("W4", 300);
-        assert_eq!(bench.due(1_000), ["W1", "W2"]);
+        assert_eq!(bench.due(1_000), ["W1", "W2", "W4"]);
+    }
+
+    #[test]
+    fn what_is_added_later_is_read_with_what_has_the_same_interval() {
+        let bench = Bench::new(&[("W1", 1_000)]);
+        assert_eq!(bench.due(0), ["W1"]);
+        bench.record("W1", 0);
+        bench.replace(900, &[("W1", 1_000), ("W2", 1_000)]);
+        assert_eq!(bench.due(900), ["W2"]);
+        bench.record("W2", 900);
+        assert_eq!(bench.due(1_000), ["W1"], "it was read a moment ago");
+        bench.record("W1", 1_000);
+        assert_eq!(bench.due(2_000), ["W1", "W2"]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Any text is an expression or a `SyntaxError`; any values give it a result that fits or an `EvaluationError`; and its
-//! columns agree with its rows.
+//! columns agree with its rows, whole or in pieces.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use smok_core::pathpoint::Kind;
-use smok_core::reparse::{Column, Failure, MAX_TEXT, Operand, Outcome, Program, Stack, Values};
+use smok_core::reparse::{
+    Column, Failure, MAX_TEXT, Operand, Outcome, Piece, Program, SeriesEvaluator, Stack, Values,
+};
 use smok_core::value::{Reading, Value};
 
 /// How many rows there are.
@@ -31,8 +33,10 @@ fuzz_target!(|text: &str| {
             assert!(Value::try_from(operand.clone()).is_ok());
         }
         if !table.is_empty() {
-            let series = over_time(&program, kind, &table);
-            assert_eq!(format!("{series:?}"), format!("{rows:?}"));
+            for most in [ROWS, 2] {
+                let series = over_time(&program, kind, &table, most);
+                assert_eq!(format!("{series:?}"), format!("{rows:?}"));
+            }
         }
     }
 });
@@ -53,25 +57,39 @@ fn one_by_one(program: &Program, kind: Option<Kind>, table: &[Vec<Value>]) -> Ve
         .collect()
 }
 
-/// The same rows as a series.
-fn over_time(program: &Program, kind: Option<Kind>, table: &[Vec<Value>]) -> Vec<Outcome> {
+/// The same rows as a series, from pieces of so many samples.
+fn over_time(
+    program: &Program,
+    kind: Option<Kind>,
+    table: &[Vec<Value>],
+    most: usize,
+) -> Vec<Outcome> {
     let timestamps: Vec<i64> = (0..ROWS as i64).collect();
     let readings: Vec<Vec<Reading>> = table
         .iter()
         .map(|values| values.iter().cloned().map(Reading::Value).collect())
         .collect();
-    let columns: Vec<Column<'_>> = readings
-        .iter()
-        .map(|readings| Column {
-            timestamps: &timestamps,
-            values: Values::Readings(readings),
-        })
-        .collect();
-    program
-        .evaluate_series(&columns, kind)
-        .unwrap()
-        .results
-        .into_outcomes()
+    let lengths = readings.iter().map(|readings| (ROWS, readings.len()));
+    let mut evaluator = SeriesEvaluator::new(program, kind, lengths).unwrap();
+    let mut begin = 0;
+    loop {
+        let end = ROWS.min(begin + most);
+        let pieces: Vec<Piece<'_>> = readings
+            .iter()
+            .map(|readings| Piece {
+                samples: Column {
+                    timestamps: &timestamps[begin..end],
+                    values: Values::Readings(&readings[begin..end]),
+                },
+                complete: end == ROWS,
+            })
+            .collect();
+        let done = evaluator.advance(&pieces).unwrap();
+        if end == ROWS {
+            return evaluator.finish().results.into_outcomes();
+        }
+        begin += done[0];
+    }
 }
 
 /// A value that expressions meet rarely; integers in the first pathpoint, and so on.

@@ -1,37 +1,19 @@
-//! Columns of numbers between Python's buffers and the core.
+//! Samples that are given as two columns.
 
 use pyo3::buffer::{Element, PyBuffer};
 use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView};
 use smok_core::pathpoint::Kind;
 use smok_core::value::{Reading, Reason, Sample, Value};
 
 use crate::value;
 
 /// The content of a buffer, if the object is one with elements of this type.
-pub fn copied<T: Element>(object: &Bound<'_, PyAny>) -> PyResult<Option<Vec<T>>> {
+fn copied<T: Element>(object: &Bound<'_, PyAny>) -> PyResult<Option<Vec<T>>> {
     match PyBuffer::<T>::get(object) {
         Ok(buffer) => buffer.to_vec(object.py()).map(Some),
         Err(_) => Ok(None),
     }
-}
-
-/// Numbers as a memoryview of this format.
-pub fn view<'py, T: Copy>(
-    py: Python<'py>,
-    format: &str,
-    numbers: &[T],
-    bytes: impl Fn(T) -> [u8; 8],
-) -> PyResult<Bound<'py, PyAny>> {
-    let content = PyBytes::new_with(py, numbers.len() * 8, |content| {
-        for (place, number) in content.chunks_exact_mut(8).zip(numbers) {
-            place.copy_from_slice(&bytes(*number));
-        }
-        Ok(())
-    })?;
-    PyMemoryView::from(&content)?.call_method1(intern!(py, "cast"), (format,))
 }
 
 /// Samples that were given as two columns, copied so that they hold still while the GIL is

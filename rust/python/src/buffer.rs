@@ -13,8 +13,9 @@ use smok_core::pathpoint::Kind;
 use smok_core::value::{Reading, Sample, Value};
 
 use crate::inspect::SampleSweep;
+use crate::numbers::Numbers;
 use crate::queue::duration;
-use crate::{arrays, value};
+use crate::value;
 
 /// Body, token, number of samples, whether it is the last try.
 type PyUpload<'py> = (Bound<'py, PyBytes>, u64, u64, bool);
@@ -222,7 +223,7 @@ impl Buffer {
         }
         let archive = self.archive(name, start, stop)?;
         let columns = py.detach(|| Columns::of(archive));
-        columns.to_python(py)
+        columns.into_python(py)
     }
 
     /// The samples of many pathpoints with start <= timestamp <= stop, in the order of recording:
@@ -472,14 +473,13 @@ impl Columns {
         self.floats.push(float);
     }
 
-    fn to_python<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let timestamps = arrays::view(py, "q", &self.timestamps, i64::to_ne_bytes)?;
+    fn into_python(self, py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, PyAny>)> {
         let values = if self.ints.len() == self.floats.len() {
-            arrays::view(py, "q", &self.ints, i64::to_ne_bytes)?
+            Numbers::from(self.ints)
         } else {
-            arrays::view(py, "d", &self.floats, f64::to_ne_bytes)?
+            Numbers::from(self.floats)
         };
-        Ok((timestamps, values))
+        Ok((Numbers::from(self.timestamps).view(py)?, values.view(py)?))
     }
 }
 

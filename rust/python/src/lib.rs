@@ -10,6 +10,8 @@ mod executor;
 mod inspect;
 mod minijson;
 mod modbus;
+mod ngtt;
+mod numbers;
 mod order;
 mod pathpoint;
 mod queue;
@@ -33,6 +35,8 @@ mod _core {
         ModbusBlock, ModbusClient, ModbusPlanner, ModbusQuery, ModbusRequest, ModbusServer,
         RegisterName,
     };
+    #[pymodule_export]
+    use super::ngtt::{NGTTDecoder, encode_ngtt_frame};
     #[pymodule_export]
     use super::order::{
         MessageOrder, Order, ReadOrder, SysctlOrder, WaitOrder, WriteOrder, decode_sections,

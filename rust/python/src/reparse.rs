@@ -8,16 +8,18 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
-use smok_core::buffer::Series;
+use smok_core::buffer;
 use smok_core::clock;
 use smok_core::pathpoint::Kind;
 use smok_core::reparse::{
-    Column, EvaluationError, Failure, Operand, Outcome, Program, Results, Stack, Values,
+    Column, EvaluationError, Failure, Operand, Outcome, Piece, Program, Results, Series,
+    SeriesError, SeriesEvaluator, Stack, Values,
 };
 use smok_core::value::Reading;
 
+use crate::numbers::{Numbers, Stream};
 use crate::pathpoint::PathpointCore;
-use crate::{arrays, errors, value};
+use crate::{errors, value};
 
 /// What an evaluation needs, kept for the next one on the same thread.
 #[derive(Default)]
@@ -121,7 +123,8 @@ impl Expression {
     /// :param columns: for each variable, in their order, a pair of timestamps (milliseconds since
     ///     the epoch, not falling) and as many values; timestamps as a buffer of format ``q``, such
     ///     as ``array.array("q")``, or as a sequence of int; values as a buffer of format ``q`` or
-    ///     ``d``, or as a sequence of int, float, str or OperationFailedError
+    ///     ``d``, or as a sequence of int, float, str or OperationFailedError. Buffers are read bit by
+    ///     bit and must not change meanwhile; other threads run during that time
     /// :param letter: a pathpoint's type letter, for results that are values of that type, as
     ///     :func:`smok_fast.pathpoint.to_type` makes them
     /// :return: timestamps and as many results: a memoryview where all are int or all are float,
@@ -143,19 +146,14 @@ impl Expression {
                     .ok_or_else(|| PyValueError::new_err(format!("{letter:?} is no type letter")))
             })
             .transpose()?;
-        let columns: Vec<Samples> = columns
+        let mut columns: Vec<Samples<'py>> = columns
             .into_iter()
             .map(|(timestamps, values)| Samples::read(&timestamps, &values))
             .collect::<PyResult<_>>()?;
-        let series = py
-            .detach(|| {
-                let columns: Vec<Column<'_>> = columns.iter().map(Samples::column).collect();
-                self.program.evaluate_series(&columns, kind)
-            })
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let series = self.evaluate_columns(py, &mut columns, kind)?;
         let results = match series.results {
-            Results::Ints(ints) => arrays::view(py, "q", &ints, i64::to_ne_bytes)?,
-            Results::Floats(floats) => arrays::view(py, "d", &floats, f64::to_ne_bytes)?,
+            Results::Ints(ints) => Numbers::from(ints).view(py)?,
+            Results::Floats(floats) => Numbers::from(floats).view(py)?,
             Results::Mixed(outcomes) => {
                 let list = PyList::empty(py);
                 for (outcome, timestamp) in outcomes.iter().zip(&series.timestamps) {
@@ -164,10 +162,7 @@ impl Expression {
                 list.into_any()
             }
         };
-        Ok((
-            arrays::view(py, "q", &series.timestamps, i64::to_ne_bytes)?,
-            results,
-        ))
+        Ok((Numbers::from(series.timestamps).view(py)?, results))
     }
 
     /// The tree that the text was parsed into: one node a line, its operands indented below it.
@@ -186,6 +181,28 @@ impl Expression {
 }
 
 impl Expression {
+    fn evaluate_columns(
+        &self,
+        py: Python<'_>,
+        columns: &mut [Samples<'_>],
+        kind: Option<Kind>,
+    ) -> PyResult<Series> {
+        let refused = |error: SeriesError| PyValueError::new_err(error.to_string());
+        let lengths = columns.iter().map(Samples::lengths);
+        let mut evaluator = SeriesEvaluator::new(&self.program, kind, lengths).map_err(refused)?;
+        let mut done = vec![0; columns.len()];
+        loop {
+            for (samples, done) in columns.iter_mut().zip(done) {
+                samples.advance(done)?;
+            }
+            let pieces: Vec<Piece<'_>> = columns.iter().map(Samples::piece).collect();
+            done = py.detach(|| evaluator.advance(&pieces)).map_err(refused)?;
+            if pieces.iter().all(|piece| piece.complete) {
+                return Ok(evaluator.finish());
+            }
+        }
+    }
+
     fn run<'py>(
         &self,
         values: &Bound<'py, PyTuple>,
@@ -258,7 +275,7 @@ pub struct Computation {
 }
 
 enum Constituent {
-    Native(Arc<Series>),
+    Native(Arc<buffer::Series>),
     /// One that computes its value, or has a way of its own to give it.
     Other(Py<PyAny>),
 }
@@ -440,48 +457,68 @@ fn outcome_to_python<'py>(
     }
 }
 
-/// The samples of one variable, copied so that they hold still while the GIL is released.
-struct Samples {
-    timestamps: Vec<i64>,
-    values: Owned,
+/// The samples of one variable. If there are as many timestamps as values, so there are in each
+/// piece.
+struct Samples<'py> {
+    timestamps: Stream<'py, i64>,
+    values: ValueStream<'py>,
 }
 
-enum Owned {
-    Ints(Vec<i64>),
-    Floats(Vec<f64>),
-    Readings(Vec<Reading>),
+enum ValueStream<'py> {
+    Ints(Stream<'py, i64>),
+    Floats(Stream<'py, f64>),
+    Readings(Stream<'py, Reading>),
 }
 
-impl Samples {
-    fn read(timestamps: &Bound<'_, PyAny>, values: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let timestamps = match arrays::copied(timestamps)? {
+impl<'py> Samples<'py> {
+    fn read(timestamps: &Bound<'py, PyAny>, values: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let timestamps = match Stream::of_buffer(timestamps)? {
             Some(timestamps) => timestamps,
-            None => timestamps.extract()?,
+            None => Stream::from(timestamps.extract::<Vec<i64>>()?),
         };
-        let values = if let Some(floats) = arrays::copied(values)? {
-            Owned::Floats(floats)
-        } else if let Some(ints) = arrays::copied(values)? {
-            Owned::Ints(ints)
+        let values = if let Some(floats) = Stream::of_buffer(values)? {
+            ValueStream::Floats(floats)
+        } else if let Some(ints) = Stream::of_buffer(values)? {
+            ValueStream::Ints(ints)
         } else {
-            Owned::Readings(
-                values
-                    .try_iter()?
-                    .map(|object| reading(&object?))
-                    .collect::<PyResult<_>>()?,
-            )
+            let readings = values.try_iter()?.map(|object| reading(&object?));
+            ValueStream::Readings(readings.collect::<PyResult<Vec<_>>>()?.into())
         };
         Ok(Samples { timestamps, values })
     }
 
-    fn column(&self) -> Column<'_> {
+    /// How many timestamps and how many values there are in all.
+    fn lengths(&self) -> (usize, usize) {
         let values = match &self.values {
-            Owned::Ints(ints) => Values::Ints(ints),
-            Owned::Floats(floats) => Values::Floats(floats),
-            Owned::Readings(readings) => Values::Readings(readings),
+            ValueStream::Ints(ints) => ints.len(),
+            ValueStream::Floats(floats) => floats.len(),
+            ValueStream::Readings(readings) => readings.len(),
         };
-        Column {
-            timestamps: &self.timestamps,
+        (self.timestamps.len(), values)
+    }
+
+    fn advance(&mut self, done: usize) -> PyResult<()> {
+        self.timestamps.advance(done)?;
+        match &mut self.values {
+            ValueStream::Ints(ints) => ints.advance(done),
+            ValueStream::Floats(floats) => floats.advance(done),
+            ValueStream::Readings(readings) => readings.advance(done),
+        }
+    }
+
+    fn piece(&self) -> Piece<'_> {
+        let values = match &self.values {
+            ValueStream::Ints(ints) => Values::Ints(ints.piece()),
+            ValueStream::Floats(floats) => Values::Floats(floats.piece()),
+            ValueStream::Readings(readings) => Values::Readings(readings.piece()),
+        };
+        let samples = Column {
+            timestamps: self.timestamps.piece(),
             values,
+        };
+        Piece {
+            samples,
+            complete: self.timestamps.is_complete(),
         }
     }
 }

@@ -1,4 +1,6 @@
-"""Orders: queued by an administrator, handed out once; fetching them acknowledges them."""
+"""Orders: queued by an administrator, pushed over NGTT or fetched; see
+:mod:`smok_fast.server.outbox`.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,7 @@ __all__ = ["ENDPOINTS"]
 
 def fetch(call: Call) -> Any:
     """Sections to execute, in the order in which they were queued; they are handed out once."""
-    with call.store.transaction() as connection:
-        rows = connection.execute(
-            orders.delete()
-            .where(orders.c.device_id == call.device_id)
-            .returning(orders.c.id, orders.c.section)
-        ).all()
-    return [row.section for row in sorted(rows, key=lambda row: int(row.id))]
+    return call.context.outbox.fetch(call.device_id)
 
 
 def confirm_message(call: Call) -> None:
@@ -53,11 +49,12 @@ def queue(call: Call) -> Any:
         uuids = [{"device_id": call.device_id, "uuid": uuid} for uuid in _message_uuids(sections)]
         if uuids:
             connection.execute(insert_new(connection, messages), uuids)
+    call.context.outbox.announce(call.device_id)
     return {"queued": len(sections)}
 
 
 def pending(call: Call) -> Any:
-    """Sections that the device has not fetched yet, paged."""
+    """Sections that the device has neither fetched nor confirmed yet, paged."""
     limit = call.limit()
     with call.store.transaction() as connection:
         rows = connection.execute(
@@ -67,6 +64,11 @@ def pending(call: Call) -> Any:
             .limit(limit)
         ).all()
     return page([row.section for row in rows], [row.id for row in rows], limit)
+
+
+def ngtt_state(call: Call) -> Any:
+    """The device over NGTT: connected or not, orders under way, confirmed, and rejected so far."""
+    return call.context.outbox.state(call.device_id)
 
 
 def all_messages(call: Call) -> Any:
@@ -93,5 +95,6 @@ ENDPOINTS = [
     Endpoint("POST", "/v1/device/orders/message/{uuid:path}", confirm_message),
     Endpoint("POST", "/admin/orders", queue),
     Endpoint("GET", "/admin/orders", pending),
+    Endpoint("GET", "/admin/ngtt", ngtt_state),
     Endpoint("GET", "/admin/messages", all_messages),
 ]

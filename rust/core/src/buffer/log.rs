@@ -191,6 +191,23 @@ impl Log {
         Some(frame)
     }
 
+    /// Takes a segment out, and what the tail has of it.
+    pub fn forget(&mut self, segment: &Segment) {
+        self.segments.remove(&segment.first_seq);
+        let mut durable = self.tail.len() - self.volatile;
+        let tail_bytes = &mut self.tail_bytes;
+        self.tail.retain(|frame| {
+            let is_durable = durable > 0;
+            durable = durable.saturating_sub(1);
+            let numbers = segment.first_seq..=segment.last_seq;
+            let is_in_it = frame.level == segment.level && numbers.contains(&frame.seq);
+            if is_durable && is_in_it {
+                *tail_bytes -= frame.content.len();
+            }
+            !(is_durable && is_in_it)
+        });
+    }
+
     /// Samples in segments and frames.
     pub fn kept(&self) -> u64 {
         let first = self.tail.len() - self.volatile;

@@ -32,15 +32,16 @@
 //!   works again. After a failed write nothing is appended to that file any more, since nobody knows
 //!   what is in it.
 //! - Memory is bounded by the options, whatever is on disk.
-//! - Stamps that the clock gave before it was first set in a boot of the machine are recorded with
-//!   that boot and the clock's offset from it. Once the clock steps they are read as moved by the
-//!   step. Order within a series is that of recording: frame number, then recorded stamp.
+//! - Stamps that the clock gave before it was first set in a boot of the machine are read as moved
+//!   by that step ([`boot`]). Order within a series is that of recording: frame number, then
+//!   recorded stamp.
 //!
 //! Locks are taken in the order: upload, writer, log, clock, dirty, series data. No lock but the
 //! first two is held while the disk works.
 
 mod archive;
 mod block;
+mod boot;
 mod commit;
 mod cursor;
 mod frame;
@@ -77,9 +78,8 @@ pub use sweep::{Sweep, Swept};
 pub use upload::{Policy, Refusal, Upload};
 pub use verify::{FileCheck, Verification};
 
-use crate::clock::{self, Moment};
+use crate::clock;
 use crate::pathpoint::Kind;
-use frame::Boot;
 use log::Log;
 
 /// How many samples a buffer in memory keeps unless told otherwise: two weeks of 50 pathpoints a
@@ -215,7 +215,9 @@ pub(crate) struct Shared {
     upload: Mutex<upload::State>,
     /// What [`Series::latest`] has read back.
     recalled: Mutex<log::Cache>,
-    clock: Mutex<ClockState>,
+    clock: Box<dyn boot::Clock>,
+    clock_state: Mutex<boot::State>,
+    /// How many steps of the clock were taken account of.
     clock_steps: AtomicU32,
     events: Mutex<Vec<Event>>,
     /// Why nothing can be written, while that is so.
@@ -304,20 +306,6 @@ impl Waiter {
     }
 }
 
-/// What is known about the wall clock.
-struct ClockState {
-    boot: Option<Boot>,
-    /// It was set since the machine booted, or nobody can tell.
-    set: bool,
-}
-
-impl ClockState {
-    /// What frames note about the clock.
-    fn recorded(&self) -> Option<Boot> {
-        if self.set { None } else { self.boot }
-    }
-}
-
 impl Buffer {
     /// A buffer in memory that keeps at most `capacity` samples. With 0 it keeps the latest value
     /// of each pathpoint and nothing to upload, for devices whose samples are stored by someone
@@ -327,6 +315,7 @@ impl Buffer {
         let shared = Shared::new(
             Options::in_memory(capacity.max(1)),
             Box::new(Memory::default()),
+            Box::new(boot::System),
             capacity > 0,
         );
         Buffer {
@@ -343,11 +332,9 @@ impl Buffer {
     /// module's invariants.
     pub fn open(folder: &Path, options: Options) -> io::Result<Self> {
         let buffer = Buffer::on(Box::new(Disk::new(folder)), options)?;
-        if !buffer.shared.options.durability.is_zero() {
-            let shared = Arc::clone(&buffer.shared);
-            let thread = std::thread::Builder::new().name("SampleWriter".into());
-            *buffer.thread.lock() = Some(thread.spawn(move || shared.commit_now_and_then())?);
-        }
+        let shared = Arc::clone(&buffer.shared);
+        let thread = std::thread::Builder::new().name("SampleWriter".into());
+        *buffer.thread.lock() = Some(thread.spawn(move || shared.commit_now_and_then())?);
         Ok(buffer)
     }
 
@@ -359,9 +346,17 @@ impl Buffer {
         Buffer::on(Box::new(Disk::read_only(folder)), Options::default())
     }
 
-    /// The same on any storage, without a thread that commits.
-    pub(crate) fn on(storage: Box<dyn Storage>, options: Options) -> io::Result<Self> {
-        let shared = Shared::new(options, storage, true);
+    fn on(storage: Box<dyn Storage>, options: Options) -> io::Result<Self> {
+        Buffer::with(storage, Box::new(boot::System), options)
+    }
+
+    /// The same on any storage and by any clock, without a thread that commits.
+    fn with(
+        storage: Box<dyn Storage>,
+        clock: Box<dyn boot::Clock>,
+        options: Options,
+    ) -> io::Result<Self> {
+        let shared = Shared::new(options, storage, clock, true);
         let report = shared.recover()?;
         Ok(Buffer {
             shared,
@@ -500,11 +495,12 @@ impl Drop for Buffer {
 }
 
 impl Shared {
-    fn new(options: Options, storage: Box<dyn Storage>, keeps_samples: bool) -> Arc<Self> {
-        let boot = clock::boot_id().map(|id| Boot {
-            id,
-            offset: clock::ahead_of_boot(),
-        });
+    fn new(
+        options: Options,
+        storage: Box<dyn Storage>,
+        clock: Box<dyn boot::Clock>,
+        keeps_samples: bool,
+    ) -> Arc<Self> {
         Arc::new(Shared {
             options,
             keeps_samples,
@@ -517,11 +513,9 @@ impl Shared {
             writer: Mutex::default(),
             upload: Mutex::default(),
             recalled: Mutex::default(),
-            clock: Mutex::new(ClockState {
-                set: boot.is_none(),
-                boot,
-            }),
-            clock_steps: AtomicU32::new(clock::now().steps),
+            clock_steps: AtomicU32::new(clock.now().steps),
+            clock_state: Mutex::new(boot::State::new(clock.as_ref())),
+            clock,
             events: Mutex::default(),
             trouble: Mutex::default(),
             damage: Mutex::default(),
@@ -563,7 +557,10 @@ impl Shared {
         let before = self.unsealed.fetch_add(count, Ordering::Relaxed);
         if before == 0 {
             self.waiter.wake(|_| {});
-            self.thread.wake(|woken| woken.by_data = true);
+            // With no loss window whoever records commits.
+            if !self.options.durability.is_zero() {
+                self.thread.wake(|woken| woken.by_data = true);
+            }
         }
         if before + count >= self.options.frame_samples() as u64 {
             self.seal();
@@ -583,57 +580,6 @@ impl Shared {
         if events.len() < MOST && !events.contains(&event) {
             events.push(event);
         }
-    }
-
-    /// Notices that the wall clock was set. Returns the moment at which to stamp.
-    fn look_at_clock(&self, moment: Moment) -> Moment {
-        let seen = self.clock_steps.load(Ordering::Acquire);
-        if seen == moment.steps {
-            return moment;
-        }
-        let now = clock::now();
-        let mut log = self.log.lock();
-        if self.clock_steps.load(Ordering::Acquire) != now.steps {
-            self.note_step(&mut log, clock::ahead_of_boot());
-            self.clock_steps.store(now.steps, Ordering::Release);
-        }
-        now
-    }
-
-    /// What a frame notes about the clock. Slewing moves the offset over time, so it is measured
-    /// anew; after a step it is that from before.
-    fn clock_now(&self) -> Option<Boot> {
-        let mut clock = self.clock.lock();
-        if clock.set {
-            return None;
-        }
-        let stepped = self.clock_steps.load(Ordering::Acquire) != clock::now().steps;
-        if let Some(boot) = &mut clock.boot
-            && !stepped
-        {
-            boot.offset = clock::ahead_of_boot();
-        }
-        clock.recorded()
-    }
-
-    /// The wall clock was set, to be this far ahead of the time since boot. The first time in a
-    /// boot, the stamps that it gave before move along.
-    fn note_step(&self, log: &mut Log, offset: i64) {
-        self.seal_into(log);
-        let boot = {
-            let mut clock = self.clock.lock();
-            let before = clock.recorded();
-            clock.set = true;
-            before
-        };
-        let Some(boot) = boot else { return };
-        log.boots.insert(boot.id, offset);
-        log.changes.other = true;
-        let shift = offset.saturating_sub(boot.offset);
-        for series in self.names.all() {
-            series.data.lock().shift(shift);
-        }
-        self.tell(Event::ClockSet(shift));
     }
 }
 

@@ -11,13 +11,11 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use super::block::{Block, Columns};
+use super::Shared;
 use super::cursor::{self, Cursor};
-use super::log::{Cache, Loaded, Piece, Segment, parse_segment_name};
+use super::log::{Cache, Loaded, Segment, parse_segment_name};
 use super::segment::{Content, Inventory, TRAILER, index_length};
-use super::series::{LEVELS, Position, Series};
-use super::wire::Corrupt;
-use super::{Event, Shared};
+use super::series::{LEVELS, Series};
 use crate::clock;
 
 /// What was found at the start.
@@ -70,7 +68,6 @@ impl Shared {
     fn start_without_disk(&self, error: &io::Error, report: &mut BufferReport) {
         report.problems.push(format!("the folder: {error}"));
         *self.trouble.lock() = Some(error.to_string());
-        self.tell(Event::Failed(error.to_string()));
         let seconds = u64::try_from(clock::now().wall / 1_000).unwrap_or(0);
         self.log.lock().next_seq = seconds << 24;
     }
@@ -215,10 +212,7 @@ impl Shared {
                 let segment = inventory.segment.clone();
                 log.segments.insert(segment.first_seq, segment);
             }
-            let mut clock = self.clock.lock();
-            clock.set |= clock
-                .recorded()
-                .is_some_and(|boot| log.boots.contains_key(&boot.id));
+            self.clock_state.lock().recall(&log);
         }
         for inventory in inventories {
             self.count_partly_acknowledged(inventory, cursor.low);
@@ -275,7 +269,7 @@ impl Shared {
             // What makes no sense in spite of its sums does not count.
             let _ = piece.for_each_block(&self.names, |series, block| {
                 if let Some(acknowledged) = partly.get(&series.id) {
-                    let lacking = lacking(&piece, &block, *acknowledged)?;
+                    let lacking = block.lacking(piece.seq(), *acknowledged)?;
                     let mut data = series.data.lock();
                     data.waiting += lacking;
                     self.log.lock().pending += lacking;
@@ -337,21 +331,4 @@ impl Shared {
             }
         }
     }
-}
-
-fn lacking(piece: &Piece, block: &Block<'_>, acknowledged: Position) -> Result<u64, Corrupt> {
-    let seq = piece.seq();
-    if seq != acknowledged.seq {
-        return Ok(if seq > acknowledged.seq {
-            block.count as u64
-        } else {
-            0
-        });
-    }
-    let mut samples = Vec::new();
-    block.decode(&mut Columns::default(), &mut samples)?;
-    let lacking = samples
-        .iter()
-        .filter(|sample| sample.timestamp > acknowledged.timestamp);
-    Ok(lacking.count() as u64)
 }

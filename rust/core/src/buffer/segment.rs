@@ -21,6 +21,9 @@ pub const VERSION: u64 = 1;
 pub(super) const TRAILER: u64 = 8;
 const MARK: [u8; 4] = *b"SMKE";
 
+/// How many bytes of names one frame has, about.
+const NAMES: usize = 1 << 20;
+
 /// What a segment has of one series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Content {
@@ -239,6 +242,18 @@ impl Inventory {
             self.write_head(out);
         }
         let mut fresh = Vec::new();
+        let mut put = |fresh: &mut Vec<u8>| {
+            if !fresh.is_empty() {
+                let frame = Frame {
+                    use_: Use::Names,
+                    seq: stored.seq,
+                    base: 0,
+                    content: fresh,
+                };
+                frame.write(out);
+                fresh.clear();
+            }
+        };
         let mut input = Input::new(stored.content.get(stored.blocks..).unwrap_or_default());
         let mut id = 0;
         while let Ok(block) = Block::read(&mut input, id, stored.base) {
@@ -249,18 +264,13 @@ impl Inventory {
             if !self.series.contains_key(&id) {
                 put_uint(&mut fresh, id);
                 put_text(&mut fresh, series.name());
+                if fresh.len() > NAMES {
+                    put(&mut fresh);
+                }
             }
             self.add_block(stored.seq, &block, range, series.name());
         }
-        if !fresh.is_empty() {
-            let frame = Frame {
-                use_: Use::Names,
-                seq: stored.seq,
-                base: 0,
-                content: &fresh,
-            };
-            frame.write(out);
-        }
+        put(&mut fresh);
         stored.frame().write(out);
         self.segment.add(stored.seq, stored.base, &stored.head);
         self.segment.bytes += (out.len() - before) as u64;

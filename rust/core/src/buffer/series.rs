@@ -392,9 +392,4 @@ impl Data {
             self.waiting_from.max(up_to.seq)
         };
     }
-
-    /// Whether the server lacks this one.
-    pub fn lacks(&self, position: Position) -> bool {
-        position > self.acknowledged
-    }
 }

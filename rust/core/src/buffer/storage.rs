@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -108,18 +108,31 @@ impl Disk {
     }
 }
 
+fn sync_parent(folder: &Path) -> io::Result<()> {
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
 impl Storage for Disk {
     fn prepare(&self) -> io::Result<()> {
         if self.read_only {
             return fs::metadata(&self.folder).map(drop);
         }
         let mut open = self.open.lock();
-        if open.lock.is_some() {
-            return Ok(());
+        if let Some(lock) = &open.lock {
+            if lock.metadata()?.nlink() > 0 {
+                return Ok(());
+            }
+            // Somebody has removed the folder: what is written to files in it would be lost.
+            *open = Open::default();
         }
         match fs::create_dir(&self.folder) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+            // A power cut must not take the folder with all that is in it.
+            Ok(()) => sync_parent(&self.folder)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
         let lock = OpenOptions::new()
             .read(true)

@@ -13,7 +13,8 @@ use super::compare::{Comparison, compare};
 use super::functions::{Function, call};
 use super::operand::Operand;
 use super::program::{Op, Program};
-use super::series::{Column, Pick, Rows, Values};
+use super::rows::{Pick, Rows};
+use super::series::{Column, Values};
 use super::text::Budget;
 use super::word::{View, Word, exact};
 use crate::pathpoint::Kind;
@@ -25,10 +26,19 @@ const SPILLED: Word = Word::spilled(0);
 /// One operand of every row of a batch.
 #[derive(Debug)]
 pub(super) enum Lane<'a> {
-    Ints(Cow<'a, [i64]>),
-    Floats(Cow<'a, [f64]>),
-    Bools(Vec<bool>),
+    Ints(Operands<'a, i64>),
+    Floats(Operands<'a, f64>),
+    Bools(Operands<'a, bool>),
     Words(Vec<Word>),
+}
+
+/// Operands of one type.
+#[derive(Clone, Debug)]
+pub(super) enum Operands<'a, T: Clone> {
+    /// One for each row.
+    Each(Cow<'a, [T]>),
+    /// The same one in all rows.
+    Same(T),
 }
 
 /// How many lanes the code needs at once.
@@ -99,7 +109,7 @@ impl<'a> Lane<'a> {
             })
             .collect();
         if let Some(ints) = ints {
-            return Lane::Ints(ints.into());
+            return Lane::Ints(Operands::each(ints));
         }
         let floats: Option<Vec<f64>> = words
             .iter()
@@ -111,37 +121,123 @@ impl<'a> Lane<'a> {
                 }
             })
             .collect();
-        floats.map_or(Lane::Words(words), |floats| Lane::Floats(floats.into()))
+        match floats {
+            Some(floats) => Lane::Floats(Operands::each(floats)),
+            None => Lane::Words(words),
+        }
     }
 
     /// The operand of a row.
     pub(super) fn word(&self, row: usize) -> Word {
         match self {
-            Lane::Ints(ints) => ints.get(row).copied().map(Word::int),
-            Lane::Floats(floats) => floats.get(row).copied().map(Word::float),
-            Lane::Bools(bools) => bools.get(row).copied().map(Word::bool),
+            Lane::Ints(ints) => ints.at(row).map(Word::int),
+            Lane::Floats(floats) => floats.at(row).map(Word::float),
+            Lane::Bools(bools) => bools.at(row).map(Word::bool),
             Lane::Words(words) => words.get(row).copied(),
         }
         .unwrap_or(SPILLED)
     }
 
     /// The operands as floats, if all are numbers that are floats without loss.
-    fn floats(&self) -> Option<Cow<'_, [f64]>> {
+    fn floats(&self) -> Option<Operands<'_, f64>> {
         match self {
-            Lane::Floats(floats) => Some(Cow::Borrowed(floats)),
-            Lane::Ints(ints) => ints.iter().map(|int| exact(*int)).collect(),
+            Lane::Floats(floats) => Some(floats.borrow()),
+            Lane::Ints(ints) => {
+                let mut all = true;
+                let floats = ints.map(|int| {
+                    let float = exact(int);
+                    all &= float.is_some();
+                    float.unwrap_or_default()
+                });
+                all.then_some(floats)
+            }
             Lane::Bools(_) | Lane::Words(_) => None,
         }
     }
 
     /// Python's truth of the operands, if none is spilled.
-    fn truth(&self) -> Option<Cow<'_, [bool]>> {
+    fn truth(&self) -> Option<Operands<'_, bool>> {
         match self {
-            Lane::Ints(ints) => Some(ints.iter().map(|int| *int != 0).collect()),
-            Lane::Floats(floats) => Some(floats.iter().map(|float| *float != 0.0).collect()),
-            Lane::Bools(bools) => Some(Cow::Borrowed(bools)),
-            Lane::Words(words) => words.iter().map(|word| word.is_true()).collect(),
+            Lane::Ints(ints) => Some(ints.map(|int| int != 0)),
+            Lane::Floats(floats) => Some(floats.map(|float| float != 0.0)),
+            Lane::Bools(bools) => Some(bools.borrow()),
+            Lane::Words(words) => {
+                let bools: Option<_> = words.iter().map(|word| word.is_true()).collect();
+                bools.map(Operands::Each)
+            }
         }
+    }
+}
+
+impl Operands<'_, f64> {
+    fn has_zero(&self) -> bool {
+        match self {
+            Operands::Each(floats) => floats.contains(&0.0),
+            Operands::Same(float) => *float == 0.0,
+        }
+    }
+}
+
+impl<T: Copy> Operands<'_, T> {
+    fn each(operands: Vec<T>) -> Self {
+        Operands::Each(operands.into())
+    }
+
+    fn borrow(&self) -> Operands<'_, T> {
+        match self {
+            Operands::Each(operands) => Operands::Each(Cow::Borrowed(operands)),
+            Operands::Same(operand) => Operands::Same(*operand),
+        }
+    }
+
+    fn at(&self, row: usize) -> Option<T> {
+        match self {
+            Operands::Each(operands) => operands.get(row).copied(),
+            Operands::Same(operand) => Some(*operand),
+        }
+    }
+
+    /// One operand for each row.
+    pub(super) fn slice(&self, count: usize) -> Cow<'_, [T]> {
+        match self {
+            Operands::Each(operands) => Cow::Borrowed(operands),
+            Operands::Same(operand) => vec![*operand; count].into(),
+        }
+    }
+
+    /// What an operation makes of the operand of each row.
+    fn map<'b, U: Copy>(&self, mut operation: impl FnMut(T) -> U) -> Operands<'b, U> {
+        match self {
+            Operands::Each(operands) => {
+                let results = operands.iter().map(|operand| operation(*operand));
+                Operands::Each(results.collect())
+            }
+            Operands::Same(operand) => Operands::Same(operation(*operand)),
+        }
+    }
+
+    /// What an operation makes of the two operands of each row; of two constants nothing, since these are folded.
+    fn zip<'b, U: Copy>(
+        &self,
+        right: &Operands<'_, T>,
+        mut operation: impl FnMut(T, T) -> U,
+    ) -> Option<Operands<'b, U>> {
+        let results = match (self, right) {
+            (Operands::Each(left), Operands::Each(right)) => {
+                let pairs = left.iter().zip(right.iter());
+                pairs
+                    .map(|(left, right)| operation(*left, *right))
+                    .collect()
+            }
+            (Operands::Each(left), Operands::Same(right)) => {
+                left.iter().map(|left| operation(*left, *right)).collect()
+            }
+            (Operands::Same(left), Operands::Each(right)) => {
+                right.iter().map(|right| operation(*left, *right)).collect()
+            }
+            (Operands::Same(_), Operands::Same(_)) => return None,
+        };
+        Some(Operands::Each(results))
     }
 }
 
@@ -151,16 +247,16 @@ fn spilled<'a>(count: usize) -> Lane<'a> {
 
 fn constant<'a>(constant: Option<&Operand>, count: usize) -> Lane<'a> {
     match constant.and_then(Word::new).unwrap_or(SPILLED).view() {
-        View::Bool(bool) => Lane::Bools(vec![bool; count]),
-        View::Int(int) => Lane::Ints(vec![int; count].into()),
-        View::Float(float) => Lane::Floats(vec![float; count].into()),
+        View::Bool(bool) => Lane::Bools(Operands::Same(bool)),
+        View::Int(int) => Lane::Ints(Operands::Same(int)),
+        View::Float(float) => Lane::Floats(Operands::Same(float)),
         View::Spilled(_) => spilled(count),
     }
 }
 
 /// The values of a pathpoint.
 fn load<'a>(slot: usize, columns: &[Column<'a>], rows: &Rows<'_>) -> Lane<'a> {
-    let (Some(column), Some(pick)) = (columns.get(slot), rows.picks.get(slot)) else {
+    let (Some(column), Some(pick)) = (columns.get(slot), rows.pick(slot)) else {
         return spilled(rows.count);
     };
     let lane = match column.values {
@@ -178,15 +274,22 @@ fn load<'a>(slot: usize, columns: &[Column<'a>], rows: &Rows<'_>) -> Lane<'a> {
     lane.unwrap_or_else(|| spilled(rows.count))
 }
 
-fn pick_values<'a, T: Copy>(values: &'a [T], pick: &Pick, count: usize) -> Option<Cow<'a, [T]>> {
+fn pick_values<'a, T: Copy + Default>(
+    values: &'a [T],
+    pick: Pick<'_>,
+    count: usize,
+) -> Option<Operands<'a, T>> {
     match pick {
-        Pick::Run(first) => values
-            .get(*first..first.checked_add(count)?)
-            .map(Cow::Borrowed),
-        Pick::Each(samples) => samples
-            .iter()
-            .map(|sample| values.get(*sample).copied())
-            .collect(),
+        Pick::Run(first) => {
+            let run = values.get(first..first.checked_add(count)?)?;
+            Some(Operands::Each(Cow::Borrowed(run)))
+        }
+        Pick::Each(samples) => {
+            // No sample comes after the last one, so all are there.
+            let values = values.get(..=*samples.last()?)?;
+            let value = |sample: &usize| values.get(*sample).copied().unwrap_or_default();
+            Some(Operands::each(samples.iter().map(value).collect()))
+        }
     }
 }
 
@@ -195,7 +298,7 @@ fn spill_failures<'a>(lane: Lane<'a>, columns: &[Column<'a>], rows: &Rows<'_>) -
     let failed = |row: usize| {
         columns
             .iter()
-            .zip(&rows.picks)
+            .zip(rows.picks())
             .any(|(column, pick)| match column.values {
                 Values::Readings(readings) => {
                     matches!(readings.get(pick.sample(row)), Some(Reading::Failed(_)))
@@ -218,15 +321,17 @@ fn apply_unary<'a>(op: Unary, operand: &Lane<'a>, count: usize) -> Lane<'a> {
     let lane = match (op, operand) {
         (Unary::Not, operand) => operand
             .truth()
-            .map(|truth| Lane::Bools(truth.iter().map(|truth| !truth).collect())),
-        (Unary::Negative, Lane::Floats(floats)) => {
-            Some(Lane::Floats(floats.iter().map(|float| -float).collect()))
+            .map(|truth| Lane::Bools(truth.map(|truth| !truth))),
+        (Unary::Negative, Lane::Floats(floats)) => Some(Lane::Floats(floats.map(|float| -float))),
+        (Unary::Negative, Lane::Ints(ints)) => {
+            let mut overflow = false;
+            let negatives = ints.map(|int| {
+                let (negative, overflows) = int.overflowing_neg();
+                overflow |= overflows;
+                negative
+            });
+            (!overflow).then_some(Lane::Ints(negatives))
         }
-        (Unary::Negative, Lane::Ints(ints)) => ints
-            .iter()
-            .map(|int| int.checked_neg())
-            .collect::<Option<_>>()
-            .map(Lane::Ints),
         _ => None,
     };
     lane.unwrap_or_else(|| {
@@ -259,30 +364,37 @@ fn apply_binary<'a>(op: Binary, left: &Lane<'a>, right: &Lane<'a>, count: usize)
     })
 }
 
-fn integers<'a>(op: Binary, left: &[i64], right: &[i64]) -> Option<Cow<'a, [i64]>> {
-    let operation = match op {
-        Binary::Add => i64::checked_add,
-        Binary::Subtract => i64::checked_sub,
-        Binary::Multiply => i64::checked_mul,
-        _ => return None,
+fn integers<'a>(
+    op: Binary,
+    left: &Operands<'_, i64>,
+    right: &Operands<'_, i64>,
+) -> Option<Operands<'a, i64>> {
+    let mut overflow = false;
+    let mut noted = |(result, overflows): (i64, bool)| {
+        overflow |= overflows;
+        result
     };
-    left.iter()
-        .zip(right)
-        .map(|(left, right)| operation(*left, *right))
-        .collect()
+    let ints = match op {
+        Binary::Add => left.zip(right, |left, right| noted(left.overflowing_add(right))),
+        Binary::Subtract => left.zip(right, |left, right| noted(left.overflowing_sub(right))),
+        Binary::Multiply => left.zip(right, |left, right| noted(left.overflowing_mul(right))),
+        _ => None,
+    };
+    ints.filter(|_| !overflow)
 }
 
-fn floats<'a>(op: Binary, left: &[f64], right: &[f64]) -> Option<Cow<'a, [f64]>> {
-    let pairs = left.iter().zip(right);
-    Some(match op {
-        Binary::Add => pairs.map(|(left, right)| left + right).collect(),
-        Binary::Subtract => pairs.map(|(left, right)| left - right).collect(),
-        Binary::Multiply => pairs.map(|(left, right)| left * right).collect(),
-        Binary::Divide if !right.contains(&0.0) => {
-            pairs.map(|(left, right)| left / right).collect()
-        }
-        _ => return None,
-    })
+fn floats<'a>(
+    op: Binary,
+    left: &Operands<'_, f64>,
+    right: &Operands<'_, f64>,
+) -> Option<Operands<'a, f64>> {
+    match op {
+        Binary::Add => left.zip(right, |left, right| left + right),
+        Binary::Subtract => left.zip(right, |left, right| left - right),
+        Binary::Multiply => left.zip(right, |left, right| left * right),
+        Binary::Divide if !right.has_zero() => left.zip(right, |left, right| left / right),
+        _ => None,
+    }
 }
 
 /// `left op right`
@@ -306,17 +418,20 @@ fn apply_comparison<'a>(
     })
 }
 
-fn order<T: PartialOrd>(op: Comparison, left: &[T], right: &[T]) -> Option<Vec<bool>> {
-    let pairs = left.iter().zip(right);
-    Some(match op {
-        Comparison::Equal => pairs.map(|(left, right)| left == right).collect(),
-        Comparison::NotEqual => pairs.map(|(left, right)| left != right).collect(),
-        Comparison::Less => pairs.map(|(left, right)| left < right).collect(),
-        Comparison::LessEqual => pairs.map(|(left, right)| left <= right).collect(),
-        Comparison::Greater => pairs.map(|(left, right)| left > right).collect(),
-        Comparison::GreaterEqual => pairs.map(|(left, right)| left >= right).collect(),
-        Comparison::In | Comparison::NotIn => return None,
-    })
+fn order<'a, T: PartialOrd + Copy>(
+    op: Comparison,
+    left: &Operands<'_, T>,
+    right: &Operands<'_, T>,
+) -> Option<Operands<'a, bool>> {
+    match op {
+        Comparison::Equal => left.zip(right, |left, right| left == right),
+        Comparison::NotEqual => left.zip(right, |left, right| left != right),
+        Comparison::Less => left.zip(right, |left, right| left < right),
+        Comparison::LessEqual => left.zip(right, |left, right| left <= right),
+        Comparison::Greater => left.zip(right, |left, right| left > right),
+        Comparison::GreaterEqual => left.zip(right, |left, right| left >= right),
+        Comparison::In | Comparison::NotIn => None,
+    }
 }
 
 fn holds(op: Comparison, left: Word, right: Word) -> Option<bool> {
@@ -331,33 +446,47 @@ fn select<'a>(
     otherwise: &Lane<'a>,
     count: usize,
 ) -> Lane<'a> {
-    fn pick<T: Copy>(truth: &[bool], then: &[T], otherwise: &[T]) -> Vec<T> {
-        let branches = then.iter().zip(otherwise);
-        truth
-            .iter()
-            .zip(branches)
-            .map(|(truth, (then, otherwise))| if *truth { *then } else { *otherwise })
-            .collect()
-    }
-    match (condition.truth(), then, otherwise) {
-        (Some(truth), Lane::Ints(then), Lane::Ints(otherwise)) => {
-            Lane::Ints(pick(&truth, then, otherwise).into())
+    let pick = |truth: Operands<'_, bool>| match (then, otherwise) {
+        (Lane::Ints(then), Lane::Ints(otherwise)) => {
+            Some(Lane::Ints(choose(&truth, then, otherwise, count)))
         }
-        (Some(truth), Lane::Floats(then), Lane::Floats(otherwise)) => {
-            Lane::Floats(pick(&truth, then, otherwise).into())
+        (Lane::Floats(then), Lane::Floats(otherwise)) => {
+            Some(Lane::Floats(choose(&truth, then, otherwise, count)))
         }
-        (Some(truth), Lane::Bools(then), Lane::Bools(otherwise)) => {
-            Lane::Bools(pick(&truth, then, otherwise))
+        (Lane::Bools(then), Lane::Bools(otherwise)) => {
+            Some(Lane::Bools(choose(&truth, then, otherwise, count)))
         }
-        _ => by_row(count, |row| {
+        _ => None,
+    };
+    condition.truth().and_then(pick).unwrap_or_else(|| {
+        by_row(count, |row| {
             let taken = if condition.word(row).is_true()? {
                 then
             } else {
                 otherwise
             };
             Some(taken.word(row))
-        }),
-    }
+        })
+    })
+}
+
+fn choose<'a, T: Copy>(
+    truth: &Operands<'_, bool>,
+    then: &Operands<'_, T>,
+    otherwise: &Operands<'_, T>,
+    count: usize,
+) -> Operands<'a, T> {
+    let (truth, then, otherwise) = (
+        truth.slice(count),
+        then.slice(count),
+        otherwise.slice(count),
+    );
+    let branches = then.iter().zip(otherwise.iter());
+    let chosen = truth
+        .iter()
+        .zip(branches)
+        .map(|(truth, (then, otherwise))| if *truth { *then } else { *otherwise });
+    Operands::each(chosen.collect())
 }
 
 /// A function of the arguments of each row.

@@ -1,7 +1,7 @@
 //! Reparse expressions: Python's expression syntax over pathpoints, compiled once and evaluated without Python.
 //!
 //! Text goes through [`lexer`] and [`parser`] into a [`Program`] (postfix code, constants folded, pathpoints by slot), which
-//! [`evaluate`] runs on single values and [`series`] on whole time series, in columns where it can ([`columns`]).
+//! [`evaluate`] runs on single values and [`series`] on time series: samples joined into [`rows`], in [`columns`] where it can.
 //!
 //! Invariants:
 //!
@@ -27,6 +27,7 @@ mod lexer;
 mod operand;
 mod parser;
 mod program;
+mod rows;
 mod series;
 mod text;
 mod word;
@@ -35,7 +36,9 @@ pub use error::{EvaluationError, SyntaxError};
 pub use evaluate::Stack;
 pub use operand::Operand;
 pub use program::Program;
-pub use series::{Column, Failure, Outcome, Results, Series, SeriesError, Values};
+pub use series::{
+    Column, Failure, Outcome, Piece, Results, Series, SeriesError, SeriesEvaluator, Values,
+};
 
 /// Longest expression, in bytes.
 pub const MAX_LENGTH: usize = 4096;

@@ -1,15 +1,19 @@
 //! Evaluates a program over time series.
 //!
-//! The rows of the result: each timestamp at which any pathpoint has a sample, once all pathpoints have one, with the
-//! latest sample of each at that time. Of samples with the same timestamp the last one counts. Rows are evaluated in
-//! [`columns`](super::columns), a batch at a time; what the columns cannot settle (text, wide integers, errors) is evaluated
-//! by itself, so every row is what [`Program::evaluate`] gives for it. If a read failed, so did the row.
+//! The samples are joined into [`rows`](super::rows), and these are evaluated in [`columns`](super::columns), a batch at a
+//! time; what the columns cannot settle (text, wide integers, errors) is evaluated by itself, so every row is what
+//! [`Program::evaluate`] gives for it. If a read failed, so did the row.
+//!
+//! Samples may come in pieces. A row is made once no later sample can belong to it: before the last timestamp of each piece
+//! that more samples follow. What is kept of a piece begins with the latest sample that the next rows can take, so that they
+//! begin where these ended and nothing else has to be remembered.
 
 use super::columns::{self, Lane};
 use super::error::EvaluationError;
 use super::evaluate::Stack;
 use super::operand::Operand;
 use super::program::Program;
+use super::rows::Rows;
 use crate::pathpoint::Kind;
 use crate::value::{Reading, Reason};
 
@@ -26,6 +30,15 @@ pub struct Column<'a> {
     pub timestamps: &'a [i64],
     /// What was read.
     pub values: Values<'a>,
+}
+
+/// A piece of a column.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// The samples.
+    pub samples: Column<'a>,
+    /// Whether they are the last ones.
+    pub complete: bool,
 }
 
 /// The values of a column.
@@ -152,168 +165,148 @@ impl Program {
         columns: &[Column<'_>],
         kind: Option<Kind>,
     ) -> Result<Series, SeriesError> {
-        check(self, columns)?;
-        let mut series = Series::default();
-        let Some(mut rows) = Rows::new(columns) else {
-            return Ok(series);
-        };
-        series.timestamps.reserve(rows.expected());
-        let mut scalar = Scalar {
-            program: self,
+        let lengths = columns
+            .iter()
+            .map(|column| (column.timestamps.len(), column.values.len()));
+        let mut evaluator = SeriesEvaluator::new(self, kind, lengths)?;
+        let pieces = columns.iter().map(|column| Piece {
+            samples: *column,
+            complete: true,
+        });
+        evaluator.advance(&pieces.collect::<Vec<_>>())?;
+        Ok(evaluator.finish())
+    }
+}
+
+/// Evaluates a program over samples that come in pieces, so that not all have to be at hand at once.
+pub struct SeriesEvaluator<'a> {
+    program: &'a Program,
+    kind: Option<Kind>,
+    /// How many columns there are.
+    columns: usize,
+    /// For how many rows to reserve memory.
+    expected: usize,
+    series: Series,
+}
+
+impl<'a> SeriesEvaluator<'a> {
+    /// Begins a series; the results become values of a pathpoint's type if one is given. `lengths` are how many timestamps
+    /// and how many values each column has in all.
+    ///
+    /// # Errors
+    ///
+    /// [`SeriesError`] when the columns do not fit the program.
+    pub fn new(
+        program: &'a Program,
+        kind: Option<Kind>,
+        lengths: impl ExactSizeIterator<Item = (usize, usize)>,
+    ) -> Result<Self, SeriesError> {
+        let (expected, columns) = (program.variables().len(), lengths.len());
+        if expected != columns {
+            return Err(SeriesError::ColumnCount {
+                expected,
+                given: columns,
+            });
+        }
+        let (mut sum, mut longest) = (0_usize, 0);
+        for (column, (timestamps, values)) in lengths.enumerate() {
+            check_length(column, timestamps, values)?;
+            sum = sum.saturating_add(timestamps);
+            longest = timestamps.max(longest);
+        }
+        Ok(Self {
+            program,
             kind,
+            columns,
+            // As many as there are when two columns never coincide.
+            expected: sum.min(longest.saturating_mul(2)),
+            series: Series::default(),
+        })
+    }
+
+    /// Adds the rows that no later sample can change. The next pieces have to begin with what is still needed of these.
+    ///
+    /// Returns how many samples of each piece are not needed any more. That is all but one of at least one of the incomplete
+    /// pieces; when there is none, all rows have been made.
+    ///
+    /// # Errors
+    ///
+    /// [`SeriesError`] when the pieces do not fit the program, or their timestamps are out of order.
+    pub fn advance(&mut self, pieces: &[Piece<'_>]) -> Result<Vec<usize>, SeriesError> {
+        let columns: Vec<Column<'_>> = pieces.iter().map(|piece| piece.samples).collect();
+        self.check(&columns)?;
+        let incomplete = pieces.iter().filter(|piece| !piece.complete);
+        let until = incomplete
+            .map(|piece| piece.samples.timestamps.last().copied().unwrap_or(i64::MIN))
+            .min();
+        if let Some(rows) = Rows::new(&columns, until) {
+            self.evaluate(&columns, rows);
+        }
+        let done = columns.iter().map(|column| match until {
+            Some(until) => {
+                let later = column.timestamps.partition_point(|at| *at <= until);
+                later.saturating_sub(1)
+            }
+            None => column.timestamps.len(),
+        });
+        Ok(done.collect())
+    }
+
+    /// The series, once all rows have been made.
+    #[must_use]
+    pub fn finish(mut self) -> Series {
+        self.series.timestamps.shrink_to_fit();
+        self.series.results.shrink_to_fit();
+        self.series
+    }
+
+    fn check(&self, columns: &[Column<'_>]) -> Result<(), SeriesError> {
+        let (expected, given) = (self.columns, columns.len());
+        if expected != given {
+            return Err(SeriesError::ColumnCount { expected, given });
+        }
+        for (column, samples) in columns.iter().enumerate() {
+            check_length(column, samples.timestamps.len(), samples.values.len())?;
+            if !samples.timestamps.is_sorted() {
+                return Err(SeriesError::Unsorted { column });
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, columns: &[Column<'_>], mut rows: Rows<'_>) {
+        let Series {
+            timestamps,
+            results,
+        } = &mut self.series;
+        if timestamps.is_empty() {
+            timestamps.reserve(self.expected);
+        }
+        let mut scalar = Scalar {
+            program: self.program,
+            kind: self.kind,
             columns,
             variables: Vec::new(),
             stack: Stack::default(),
         };
-        let depth = columns::depth(&self.code).max(columns.len());
+        let depth = columns::depth(&self.program.code).max(columns.len());
         let batch = (CELLS / depth.max(1)).clamp(1, BATCH);
-        while rows.next_batch(batch, &mut series.timestamps) {
-            let lane = columns::run(self, kind, columns, &rows);
-            series.results.extend(lane, &rows, &mut scalar);
-        }
-        Ok(series)
-    }
-}
-
-fn check(program: &Program, columns: &[Column<'_>]) -> Result<(), SeriesError> {
-    let (expected, given) = (program.variables().len(), columns.len());
-    if expected != given {
-        return Err(SeriesError::ColumnCount { expected, given });
-    }
-    for (column, samples) in columns.iter().enumerate() {
-        let (timestamps, values) = (samples.timestamps.len(), samples.values.len());
-        if timestamps != values {
-            return Err(SeriesError::Length {
-                column,
-                timestamps,
-                values,
-            });
-        }
-        if !samples.timestamps.is_sorted() {
-            return Err(SeriesError::Unsorted { column });
-        }
-    }
-    Ok(())
-}
-
-/// Where the rows of a batch find their values.
-pub(super) struct Rows<'a> {
-    columns: &'a [Column<'a>],
-    /// The first sample of each column that is later than the rows so far.
-    next: Vec<usize>,
-    /// How many rows the batch has.
-    pub(super) count: usize,
-    /// For each column, the samples of the batch.
-    pub(super) picks: Vec<Pick>,
-}
-
-/// The samples of one column that the rows of a batch take.
-pub(super) enum Pick {
-    /// One after the other, beginning with this.
-    Run(usize),
-    /// These.
-    Each(Vec<usize>),
-}
-
-impl Pick {
-    /// The latest sample at each time; `next` is the first one that is later.
-    fn until(column: &Column<'_>, next: &mut usize, times: &[i64]) -> Self {
-        let latest = |time: &i64| {
-            while column.timestamps.get(*next).is_some_and(|at| at <= time) {
-                *next += 1;
-            }
-            // Every column has a sample by now, so there is one before the next.
-            next.saturating_sub(1)
-        };
-        Pick::Each(times.iter().map(latest).collect())
-    }
-
-    /// The sample that a row takes.
-    pub(super) fn sample(&self, row: usize) -> usize {
-        match self {
-            Pick::Run(first) => first + row,
-            Pick::Each(samples) => samples.get(row).copied().unwrap_or(usize::MAX),
+        while rows.next_batch(batch, timestamps) {
+            let lane = columns::run(self.program, self.kind, columns, &rows);
+            results.extend(lane, &rows, &mut scalar, self.expected);
         }
     }
 }
 
-impl<'a> Rows<'a> {
-    /// The rows begin when every column has a sample; if one is empty, there are none.
-    fn new(columns: &'a [Column<'a>]) -> Option<Self> {
-        let firsts = columns.iter().map(|column| column.timestamps.first());
-        let start = *firsts.collect::<Option<Vec<_>>>()?.into_iter().max()?;
-        let next = columns
-            .iter()
-            .map(|column| column.timestamps.partition_point(|&at| at < start));
-        Some(Self {
-            columns,
-            next: next.collect(),
-            count: 0,
-            picks: Vec::new(),
-        })
+fn check_length(column: usize, timestamps: usize, values: usize) -> Result<(), SeriesError> {
+    if timestamps == values {
+        return Ok(());
     }
-
-    /// For how many rows to reserve memory: as many as there are when two columns never coincide.
-    fn expected(&self) -> usize {
-        let lengths = self.columns.iter().map(|column| column.timestamps.len());
-        let longest = lengths.clone().max().unwrap_or_default();
-        lengths.sum::<usize>().min(2 * longest)
-    }
-
-    /// Makes the next batch and adds its timestamps to the series; false when there are no more rows.
-    fn next_batch(&mut self, most: usize, timestamps: &mut Vec<i64>) -> bool {
-        if let Some(shared) = self.shared(most) {
-            self.count = shared.len();
-            self.picks = self.next.iter().map(|next| Pick::Run(*next)).collect();
-            self.next.iter_mut().for_each(|next| *next += shared.len());
-            timestamps.extend_from_slice(shared);
-            return true;
-        }
-        let before = timestamps.len();
-        let columns = self.columns.iter().zip(&self.next);
-        let mut heads: Vec<&[i64]> = columns
-            .map(|(column, next)| column.timestamps.get(*next..).unwrap_or_default())
-            .collect();
-        while timestamps.len() < before + most {
-            let Some(now) = heads.iter().filter_map(|head| head.first()).min() else {
-                break;
-            };
-            for head in &mut heads {
-                while let [first, later @ ..] = head
-                    && first == now
-                {
-                    *head = later;
-                }
-            }
-            timestamps.push(*now);
-        }
-        let times = timestamps.get(before..).unwrap_or_default();
-        self.count = times.len();
-        let columns = self.columns.iter().zip(&mut self.next);
-        self.picks = columns
-            .map(|(column, next)| Pick::until(column, next, times))
-            .collect();
-        self.count > 0
-    }
-
-    /// The timestamps of a whole batch, if all columns have the same ones, each once.
-    fn shared(&self, count: usize) -> Option<&'a [i64]> {
-        let mut batches = self
-            .columns
-            .iter()
-            .zip(&self.next)
-            .map(|(column, next)| column.timestamps.get(*next..next.checked_add(count)?));
-        let first = batches.next()??;
-        let mut pairs = first.iter().zip(first.get(1..)?);
-        // A timestamp that follows the batch may repeat its last one.
-        let after = self
-            .columns
-            .iter()
-            .zip(&self.next)
-            .all(|(column, next)| column.timestamps.get(next + count) != first.last());
-        (after && batches.all(|batch| batch == Some(first)) && pairs.all(|(a, b)| a < b))
-            .then_some(first)
-    }
+    Err(SeriesError::Length {
+        column,
+        timestamps,
+        values,
+    })
 }
 
 /// Evaluates single rows.
@@ -328,7 +321,7 @@ struct Scalar<'a> {
 impl Scalar<'_> {
     fn row(&mut self, rows: &Rows<'_>, row: usize) -> Outcome {
         self.variables.clear();
-        for (column, pick) in self.columns.iter().zip(&rows.picks) {
+        for (column, pick) in self.columns.iter().zip(rows.picks()) {
             self.variables
                 .push(column.values.operand(pick.sample(row))?);
         }
@@ -342,18 +335,28 @@ impl Scalar<'_> {
 }
 
 impl Results {
-    /// Adds the results of a batch.
-    fn extend(&mut self, lane: Lane<'_>, rows: &Rows<'_>, scalar: &mut Scalar<'_>) {
+    /// Adds the results of a batch; `expected` is how many there will be.
+    fn extend(
+        &mut self,
+        lane: Lane<'_>,
+        rows: &Rows<'_>,
+        scalar: &mut Scalar<'_>,
+        expected: usize,
+    ) {
         if self.is_empty() {
             *self = match lane {
-                Lane::Ints(_) => Results::Ints(Vec::with_capacity(rows.expected())),
-                Lane::Floats(_) => Results::Floats(Vec::with_capacity(rows.expected())),
-                _ => Results::Mixed(Vec::with_capacity(rows.expected())),
+                Lane::Ints(_) => Results::Ints(Vec::with_capacity(expected)),
+                Lane::Floats(_) => Results::Floats(Vec::with_capacity(expected)),
+                _ => Results::Mixed(Vec::with_capacity(expected)),
             };
         }
         match (&mut *self, lane) {
-            (Results::Ints(all), Lane::Ints(ints)) => all.extend_from_slice(&ints),
-            (Results::Floats(all), Lane::Floats(floats)) => all.extend_from_slice(&floats),
+            (Results::Ints(all), Lane::Ints(ints)) => {
+                all.extend_from_slice(&ints.slice(rows.count));
+            }
+            (Results::Floats(all), Lane::Floats(floats)) => {
+                all.extend_from_slice(&floats.slice(rows.count));
+            }
             (_, lane) => {
                 let mut all = std::mem::take(self).into_outcomes();
                 all.extend((0..rows.count).map(|row| {
@@ -363,6 +366,14 @@ impl Results {
                 }));
                 *self = Results::Mixed(all);
             }
+        }
+    }
+
+    fn shrink_to_fit(&mut self) {
+        match self {
+            Results::Ints(ints) => ints.shrink_to_fit(),
+            Results::Floats(floats) => floats.shrink_to_fit(),
+            Results::Mixed(outcomes) => outcomes.shrink_to_fit(),
         }
     }
 
@@ -401,6 +412,8 @@ impl Results {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::value::Value;
 
@@ -491,5 +504,109 @@ mod tests {
             given: 1,
         };
         assert_eq!(evaluate("{a}+{b}", &[column]), Err(error));
+    }
+
+    /// Evaluates the columns with pieces of no more than so many samples.
+    fn in_pieces(program: &Program, columns: &[Column<'_>], most: usize) -> Series {
+        let lengths = columns
+            .iter()
+            .map(|column| (column.timestamps.len(), column.values.len()));
+        let mut evaluator = SeriesEvaluator::new(program, None, lengths).unwrap();
+        let mut begins = vec![0; columns.len()];
+        loop {
+            let pieces: Vec<Piece<'_>> = columns
+                .iter()
+                .zip(&begins)
+                .map(|(column, &begin)| {
+                    let end = column.timestamps.len().min(begin + most);
+                    let values = match column.values {
+                        Values::Ints(ints) => Values::Ints(&ints[begin..end]),
+                        Values::Floats(floats) => Values::Floats(&floats[begin..end]),
+                        Values::Readings(readings) => Values::Readings(&readings[begin..end]),
+                    };
+                    let samples = Column {
+                        timestamps: &column.timestamps[begin..end],
+                        values,
+                    };
+                    let complete = end == column.timestamps.len();
+                    Piece { samples, complete }
+                })
+                .collect();
+            let done = evaluator.advance(&pieces).unwrap();
+            if pieces.iter().all(|piece| piece.complete) {
+                return evaluator.finish();
+            }
+            let moved = pieces
+                .iter()
+                .zip(&done)
+                .any(|(piece, &done)| !piece.complete && done + 1 == piece.samples.values.len());
+            assert!(moved, "{pieces:?} {done:?}");
+            for (begin, done) in begins.iter_mut().zip(done) {
+                *begin += done;
+            }
+        }
+    }
+
+    fn timestamps() -> impl Strategy<Value = Vec<i64>> {
+        prop::collection::vec(0..60_i64, 0..40).prop_map(|mut timestamps| {
+            timestamps.sort_unstable();
+            timestamps
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_the_same_series_as_the_whole(
+            timestamps in prop::collection::vec(timestamps(), 3),
+            most in 2..20_usize,
+        ) {
+            let [first, second, third] = timestamps.as_slice() else { unreachable!() };
+            let ints: Vec<i64> = (1..).take(first.len()).collect();
+            let floats: Vec<f64> = (1..).take(second.len()).map(|int: i32| int.into()).collect();
+            let readings: Vec<Reading> = (1..)
+                .take(third.len())
+                .map(|int| match int % 10 {
+                    0 => Reading::Failed(Reason::Timeout),
+                    1 => Reading::Value(Value::Text("text".into())),
+                    _ => Reading::Value(Value::Int(int)),
+                })
+                .collect();
+            let columns = [
+                Column { timestamps: first, values: Values::Ints(&ints) },
+                Column { timestamps: second, values: Values::Floats(&floats) },
+                Column { timestamps: third, values: Values::Readings(&readings) },
+            ];
+            for (text, count) in [("{a}*1000", 1), ("{a}*1000+{b}", 2), ("{a}*1000+{b}/{c}", 3)] {
+                let program = Program::parse(text).unwrap();
+                let whole = program.evaluate_series(&columns[..count], None).unwrap();
+                prop_assert_eq!(in_pieces(&program, &columns[..count], most), whole);
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_have_to_fit() {
+        let program = Program::parse("{a}").unwrap();
+        let piece = |timestamps: &'static [i64], complete| Piece {
+            samples: Column {
+                timestamps,
+                values: Values::Ints(&[0, 0]),
+            },
+            complete,
+        };
+        let new = |lengths: &[(usize, usize)]| {
+            SeriesEvaluator::new(&program, None, lengths.iter().copied())
+        };
+        assert!(matches!(
+            new(&[(2, 2), (2, 2)]),
+            Err(SeriesError::ColumnCount { .. })
+        ));
+        assert!(matches!(new(&[(2, 1)]), Err(SeriesError::Length { .. })));
+        let mut evaluator = new(&[(3, 3)]).unwrap();
+        assert_eq!(evaluator.advance(&[piece(&[1, 5], false)]), Ok(vec![1]));
+        let falling = evaluator.advance(&[piece(&[5, 4], true)]);
+        assert_eq!(falling, Err(SeriesError::Unsorted { column: 0 }));
+        let short = evaluator.advance(&[piece(&[5], true)]);
+        assert!(matches!(short, Err(SeriesError::Length { .. })));
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::faulty::Faulty;
 use super::{archived, int, record, upload};
-use crate::buffer::frame::{self, Found, Use};
+use crate::buffer::boot::Clock;
+use crate::buffer::frame::{self, Boot, Found, Use};
 use crate::buffer::{Buffer, FileCheck, Holding, Level, Memory, Options, Storage, Verification};
 use crate::clock::{self, Moment};
 use crate::pathpoint::Kind;
@@ -148,36 +151,59 @@ fn a_sweep_keeps_to_its_series_and_times() {
     assert_eq!(swept["u2"], archived(&buffer, "u2", start, stop));
 }
 
+/// A clock that is off by so many milliseconds until it is set, once.
+#[derive(Clone)]
+struct TestClock(i64, Arc<AtomicBool>);
+
+impl Clock for TestClock {
+    fn now(&self) -> Moment {
+        let is_set = self.1.load(Ordering::Acquire);
+        Moment {
+            monotonic: 1,
+            wall: if is_set { 0 } else { self.0 },
+            steps: is_set.into(),
+        }
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        let offset = self.now().wall;
+        Some(Boot { id: 1, offset })
+    }
+}
+
 #[test]
 fn stamps_that_moved_since_are_given_as_moved() {
     let disk = Faulty::new(1);
-    let buffer = open(&disk);
-    let series = buffer.series("W1", Kind::Unsigned16);
-    for number in 0..2_000 {
-        let moment = Moment {
-            monotonic: 1,
-            wall: 1_000 * number,
-            steps: clock::now().steps,
+    let clock = TestClock(-7_777, Arc::default());
+    let open = || {
+        let options = Options {
+            segment_bytes: 800,
+            ..Options::default()
         };
-        series.record_now(moment, Reading::Value(Value::Int(number % 91 * 499)));
-    }
-    buffer.flush().unwrap();
+        Buffer::with(Box::new(disk.clone()), Box::new(clock.clone()), options).unwrap()
+    };
+    let buffer = open();
+    let series = buffer.series("W1", Kind::Unsigned16);
     let by_user = buffer.series("W2", Kind::Unsigned16);
     by_user.record(int(5, 5)).unwrap();
+    for number in 0..2_000 {
+        let value = Value::Int(number * 7_919 % 65_521);
+        series.record_now(clock.now(), Reading::Value(value));
+        if number % 200 == 199 {
+            buffer.flush().unwrap();
+        }
+    }
+    assert!(buffer.statistics().segments > 3);
+    check_against_archives(&buffer);
+    clock.1.store(true, Ordering::Release);
+    series.record_now(clock.now(), Reading::Value(Value::Int(1)));
     buffer.flush().unwrap();
-    let boot = buffer.shared.clock.lock().recorded();
-    // Where the kernel does not tell one boot from another nothing moves.
-    let shift = boot.map_or(0, |boot| {
-        let mut log = buffer.shared.log.lock();
-        buffer.shared.note_step(&mut log, boot.offset + 7_777);
-        7_777
-    });
-    buffer.flush().unwrap();
-    for buffer in [open(&disk), buffer] {
+    for buffer in [open(), buffer] {
         check_against_archives(&buffer);
         let survey = survey(&buffer);
         let times = |name: &str| (survey[name].first, survey[name].last);
-        assert_eq!(times("W1"), (shift, 1_999_000 + shift));
+        // Each read is stamped a millisecond after the one before, as the clock stands still.
+        assert_eq!(times("W1"), (0, 2_000));
         assert_eq!(times("W2"), (5, 5));
     }
 }
@@ -300,6 +326,23 @@ fn only_the_newest_segments_may_be_cut_off() {
             // Cuts between frames leave nothing to see, and those in the trailer nothing lost.
             assert!(torn == 7 && damaged > bytes.len() - 50, "{name}: {damaged}");
         }
+    }
+}
+
+#[test]
+fn an_index_that_is_damaged_is_no_torn_end() {
+    let mut contents = recorded().contents();
+    let newest = newest(&contents).pop_last().unwrap();
+    contents.remove(&newest);
+    let (name, content) = contents.pop_last().unwrap();
+    let index = frames(&content).len();
+    for at in index..content.len() - 8 {
+        let mut content = content.clone();
+        content[at] ^= 1;
+        contents.insert(name.clone(), content.clone());
+        let check = check_of(&verify(&Faulty::with(contents.clone())), &name);
+        let range = (index as u64, content.len() as u64);
+        assert_eq!((check.damage, check.torn), (vec![range], 0));
     }
 }
 
