@@ -548,13 +548,21 @@ impl Shared {
             && (self.unsealed.load(Ordering::Relaxed) > 0 || self.log.lock().pending > 0)
     }
 
-    /// Takes account of samples that were added to a head.
-    fn note_unsealed(&self, count: u64) {
+    /// Counts samples that are added to a head, whose data is locked, so that nobody takes them out
+    /// before they count. Returns how many there were before.
+    fn count_unsealed(&self, count: u64) -> u64 {
+        if !self.keeps_samples {
+            return 0;
+        }
+        self.unsealed.fetch_add(count, Ordering::Relaxed)
+    }
+
+    /// Takes account of samples that were added to a head and counted.
+    fn note_unsealed(&self, before: u64, count: u64) {
         if !self.keeps_samples {
             self.waiter.wake(|woken| woken.by_data = true);
             return;
         }
-        let before = self.unsealed.fetch_add(count, Ordering::Relaxed);
         if before == 0 {
             self.waiter.wake(|_| {});
             // With no loss window whoever records commits.
