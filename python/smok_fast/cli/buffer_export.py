@@ -6,6 +6,7 @@ out of a frame.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import importlib.util
 from collections.abc import Iterator, Sequence
@@ -80,23 +81,23 @@ def export(
     if format_ is Format.PARQUET and importlib.util.find_spec("pyarrow") is None:
         fail("pyarrow is not installed; run: pip install 'smok-fast[parquet]'")
     buffer = look_at(find_folder(folder))
-    sweep = buffer.sweep(_matching(buffer.names(), patterns), start, stop)
+    names = _matching(buffer.names(), patterns)
     is_shown = output is not None or not console.is_terminal
-    total = sweep.progress()[1]
     try:
+        sweep = buffer.sweep(names, start, stop)
+        _, total = sweep.progress()
         with (
             open_output(output) as stream,
             progress("Exporting", total, is_shown=is_shown) as note_progress,
+            contextlib.closing(_writer(format_, stream)) as writer,
         ):
-            writer = _writer(format_, stream)
             for parts in sweep:
                 for name, samples in parts:
                     writer.write(_rows(name, samples))
                 note_progress(sweep.progress()[0])
-            writer.finish()
     except BrokenPipeError:
         raise  # who read it has had enough
-    except OSError as error:
+    except (OSError, ValueError) as error:
         fail(error)
     if not _is_complete(buffer, sweep.corrupt):
         raise typer.Exit(1)
@@ -108,10 +109,12 @@ def _matching(names: Sequence[str], patterns: Sequence[str] | None) -> list[str]
     wanted: set[str] = set()
     for pattern in patterns:
         # An expression's name may well hold what has a meaning in patterns.
-        found = {name for name in names if name == pattern or fnmatch.fnmatchcase(name, pattern)}
+        found = [name for name in names if name == pattern] or [
+            name for name in names if fnmatch.fnmatchcase(name, pattern)
+        ]
         if not found:
             fail(f"no pathpoint of the buffer matches {pattern}")
-        wanted |= found
+        wanted.update(found)
     return sorted(wanted)
 
 

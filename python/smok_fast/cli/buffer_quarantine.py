@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterable
@@ -108,12 +109,13 @@ def export(
     make_writer = CsvWriter if format_ is RowFormat.CSV else JsonLinesWriter
     try:
         quarantine = open_quarantine(folder)
-        with open_output(output) as stream:
-            writer = make_writer(stream, COLUMNS)
-            rows = map(_row, quarantine.samples())
+        rows = map(_row, quarantine.samples())
+        with (
+            open_output(output) as stream,
+            contextlib.closing(make_writer(stream, COLUMNS)) as writer,
+        ):
             while batch := list(itertools.islice(rows, BATCH)):
                 writer.write(batch)
-            writer.finish()
     except BrokenPipeError:
         raise  # who read it has had enough
     except (OSError, ValueError) as error:

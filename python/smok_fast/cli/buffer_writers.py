@@ -39,8 +39,8 @@ class Writer(Protocol):
     def write(self, rows: Iterable[Row]) -> None:
         """Write rows."""
 
-    def finish(self) -> None:
-        """Write what is left."""
+    def close(self) -> None:
+        """Write what is left. To be called in any case, before the stream is closed."""
 
 
 class CsvWriter:
@@ -61,7 +61,7 @@ class CsvWriter:
         csv.writer(text, lineterminator="\n").writerows(rows)
         self._stream.write(text.getvalue().encode())
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Everything is written."""
 
 
@@ -85,7 +85,7 @@ class JsonLinesWriter:
         )
         self._stream.write("".join(lines).encode())
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Everything is written."""
 
 
@@ -123,10 +123,13 @@ class ParquetWriter:
         if len(self._rows) >= ROW_GROUP:
             self._write_group()
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Write the last rows, and what ends the file."""
-        self._write_group()
-        self._writer.close()
+        try:
+            self._write_group()
+            self._writer.close()
+        finally:
+            self._writer.is_open = False  # or its destructor tries again
 
     def _write_group(self) -> None:
         if not self._rows:
