@@ -23,6 +23,7 @@ from smok_fast.threads.executor import Execution
 __all__ = [
     "ArchiveSchedule",
     "Buffer",
+    "BufferVerification",
     "Computation",
     "DecodingError",
     "EncodingError",
@@ -43,6 +44,7 @@ __all__ = [
     "ReadOrder",
     "RegisterName",
     "SampleIterator",
+    "SampleSweep",
     "SysctlOrder",
     "WaitOrder",
     "WriteOrder",
@@ -129,6 +131,25 @@ class Buffer:
 
         :raises TypeError: the pathpoint holds texts
         """
+    def sweep(
+        self,
+        names: list[str] | None = None,
+        start: float | None = None,
+        stop: float | None = None,
+    ) -> SampleSweep:
+        """The samples of many pathpoints with start <= timestamp <= stop, in the order of
+        recording: everything is read once.
+
+        :param names: names of pathpoints, None for all
+        :param start: milliseconds since the epoch, None for the oldest
+        :param stop: milliseconds since the epoch, None for the newest
+        """
+    def survey(self) -> list[tuple[str, int, int, int, int]]:
+        """What is kept of each pathpoint, in no order.
+
+        :return: name, samples kept, samples that the server lacks, timestamps of the first one and
+            of the last one in milliseconds since the epoch
+        """
     def next_upload(self, max_bytes: int) -> tuple[bytes, int, int, bool] | None:
         """The next upload; the same one again while it is neither acknowledged nor rejected.
 
@@ -191,6 +212,39 @@ class SampleIterator:
 
     def __iter__(self) -> SampleIterator: ...
     def __next__(self) -> tuple[int, ValueOrExcept]: ...
+
+@final
+class SampleSweep:
+    """Samples of many pathpoints in the order of recording, fetched from the buffer in pieces."""
+
+    def __iter__(self) -> SampleSweep: ...
+    def __next__(self) -> list[tuple[str, list[tuple[int, ValueOrExcept]]]]:
+        """The next samples, maybe none: for each pathpoint that has some its name, timestamps and
+        readings.
+        """
+    def progress(self) -> tuple[int, int]:
+        """Bytes of segments that have been read, roughly, and of all that are to be."""
+    @property
+    def corrupt(self) -> int:
+        """How many frames made no sense in spite of their check sums, so that samples were left
+        out.
+        """
+
+@final
+class BufferVerification:
+    """Checks the files of a buffer one after the other. The buffer may be in use; nothing is
+    changed.
+
+    :param folder: path of the buffer's folder
+    :raises OSError: the folder cannot be read
+    """
+
+    def __new__(cls, folder: str | os.PathLike[str]) -> BufferVerification: ...
+    def __iter__(self) -> BufferVerification: ...
+    def __next__(self) -> dict[str, Any]:
+        """What was found in the next file; see smok_fast.cli.buffer_verify.FileCheck."""
+    def bytes_left(self) -> int:
+        """How long all files are together that are still to be read."""
 
 @final
 class OrderQueue:

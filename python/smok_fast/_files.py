@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["put_aside", "write_file"]
+__all__ = ["new_file", "put_aside", "write_file"]
 
 
 def write_file(path: Path, data: bytes, *, mode: int) -> None:
@@ -21,14 +22,29 @@ def write_file(path: Path, data: bytes, *, mode: int) -> None:
     :param mode: its permissions
     :raises OSError: it cannot be written; the old one is still there
     """
+    with new_file(path, mode=mode) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, mode: int | None) -> Iterator[BinaryIO]:
+    """The same for a file that is written piece by piece: it is in its place once the block ends.
+
+    :param path: where to put it
+    :param mode: its permissions; None for those that new files usually have
+    :return: what to write to; after an exception of any kind the old one is still there
+    :raises OSError: it cannot be written
+    """
     temporary = path.with_name(f".{path.name}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-            file.write(data)
+        descriptor = os.open(temporary, flags, 0o666 if mode is None else 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
             file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
         temporary.replace(path)
         _sync_folder(path.parent)
     except BaseException:

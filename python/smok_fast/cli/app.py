@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from smok_fast import __version__
-from smok_fast.cli import cert, demo, evaluate, server
+from smok_fast.cli import buffer, cert, demo, evaluate, server
 from smok_fast.cli.console import console
 
 __all__ = ["app"]
@@ -23,6 +23,7 @@ app.command("demo")(demo.demo)
 app.command("server")(server.serve)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(cert.app, name="cert")
+app.add_typer(buffer.app, name="buffer")
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -28,6 +28,12 @@ logger = logging.getLogger(__name__)
 #: How many samples are tried again at once.
 BATCH = 500
 
+#: How many samples are read from the file at once.
+PAGE = 1000
+
+#: A timestamp that is below all others.
+_BEFORE_ALL = -(2**63)
+
 #: For how many seconds another process may hold the file.
 BUSY = 5.0
 
@@ -58,6 +64,7 @@ class QuarantinedSample:
     :ivar error_code: why the read failed, a code of OperationFailedReason; None for a value
     :ivar reason: what the server said
     :ivar rejected_at: when it did, in seconds since the epoch
+    :ivar is_wanted: whether it is to be uploaded again
     """
 
     path: str
@@ -66,6 +73,7 @@ class QuarantinedSample:
     error_code: str | None
     reason: str
     rejected_at: float
+    is_wanted: bool
 
 
 class QuarantineUpload(BaseDataToSynchronize):
@@ -106,11 +114,20 @@ class Quarantine:
     """Samples that the server has rejected. May be called by any thread.
 
     :param path: the SQLite file; None to keep them in memory only
+    :param is_read_only: whether to change nothing, not even a file that is damaged
     :param clock: gives seconds since the epoch
+    :raises OSError: the file cannot be read, and is to be read only
     """
 
-    def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        is_read_only: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._path = path
+        self._is_read_only = is_read_only
         self._clock = clock
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
@@ -126,7 +143,10 @@ class Quarantine:
         return self._count
 
     def refresh(self) -> None:
-        """Look what other processes have done to it. That it cannot be read is logged once."""
+        """Look what other processes have done to it. That it cannot be read is logged once.
+
+        :raises OSError: it cannot be read, and is to be read only
+        """
         if self._path is not None and not self._path.exists():
             self.close()
             self._count = self._wanted = 0
@@ -135,6 +155,8 @@ class Quarantine:
             with self._open() as database:
                 self._recount(database)
         except OSError as error:
+            if self._is_read_only:
+                raise
             self._complain(str(error))
         else:
             self._complaint = ""
@@ -169,16 +191,16 @@ class Quarantine:
             self._change("DELETE FROM samples WHERE path = ? AND timestamp = ?", keys)
         self._batch = BATCH
 
-    def retry(self, path: str | None = None) -> None:
+    def retry(self, path: str | None = None) -> int:
         """Have samples uploaded again, by whoever has the buffer open.
 
         :param path: name of a pathpoint; None for all
+        :return: how many
         :raises OSError: the file cannot be changed
         """
         if path is None:
-            self._change("UPDATE samples SET is_wanted = 1", [()])
-        else:
-            self._change("UPDATE samples SET is_wanted = 1 WHERE path = ?", [(path,)])
+            return self._change("UPDATE samples SET is_wanted = 1", [()])
+        return self._change("UPDATE samples SET is_wanted = 1 WHERE path = ?", [(path,)])
 
     def rejected_again(self, keys: Sequence[tuple[str, int]], reason: str) -> None:
         """The server rejects samples again. Called by CommunicatorThread.
@@ -211,30 +233,28 @@ class Quarantine:
             return None
         return QuarantineUpload(self, rows) if rows else None
 
-    def samples(self) -> Iterator[QuarantinedSample]:
-        """All samples, by pathpoint and time.
+    def samples(self, path: str | None = None) -> Iterator[QuarantinedSample]:
+        """The samples, by pathpoint and time; a page of them is in memory.
 
+        :param path: name of a pathpoint; None for all
         :raises OSError: the file cannot be read
         """
         if self._path is not None and not self._path.exists():
             return
         statement = (
-            "SELECT path, timestamp, sample, reason, rejected_at FROM samples "
-            "ORDER BY path, timestamp"
+            "SELECT path, timestamp, sample, reason, rejected_at, is_wanted FROM samples "
+            "WHERE (path, timestamp) > (?, ?) AND path = COALESCE(?, path) "
+            "ORDER BY path, timestamp LIMIT ?"
         )
-        with self._open() as database:
-            rows = database.execute(statement).fetchall()
-        for path, timestamp, text, reason, rejected_at in rows:
-            sample = json.loads(text)
-            failed = sample[0] is False
-            yield QuarantinedSample(
-                path,
-                timestamp,
-                None if failed else sample[1],
-                sample[2] if failed else None,
-                reason,
-                rejected_at,
-            )
+        after = ("" if path is None else path, _BEFORE_ALL)
+        while True:
+            with self._open() as database:
+                rows = database.execute(statement, (*after, path, PAGE)).fetchall()
+            if not rows:
+                return
+            for row in rows:
+                yield _restored(*row)
+            after = rows[-1][:2]
 
     def close(self) -> None:
         """Close the file. It is opened again when needed."""
@@ -245,13 +265,14 @@ class Quarantine:
                 self._database.close()
                 self._database = None
 
-    def _change(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    def _change(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         self._paused_until = time.monotonic() + PAUSE
         with self._open() as database:
             with database:
-                database.executemany(statement, rows)
+                changed = database.executemany(statement, rows).rowcount
             self._recount(database)
         self._paused_until = -math.inf
+        return changed
 
     def _recount(self, database: sqlite3.Connection) -> None:
         count = "SELECT COUNT(*), COALESCE(SUM(is_wanted), 0) FROM samples"
@@ -281,7 +302,8 @@ class Quarantine:
         try:
             return self._connect_once()
         except sqlite3.DatabaseError as error:
-            if self._path is None or isinstance(error, sqlite3.OperationalError):
+            is_damage = not isinstance(error, sqlite3.OperationalError)
+            if self._path is None or self._is_read_only or not is_damage:
                 raise
             aside = self._path.with_name(f"{self._path.name}.damaged-{int(self._clock())}")
             logger.error("The quarantine %s is damaged (%s), now %s", self._path, error, aside)
@@ -292,6 +314,9 @@ class Quarantine:
             return self._connect_once()
 
     def _connect_once(self) -> sqlite3.Connection:
+        if self._path is not None and self._is_read_only:
+            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+            return sqlite3.connect(uri, timeout=BUSY, uri=True, check_same_thread=False)
         where = ":memory:" if self._path is None else self._path
         database = sqlite3.connect(where, timeout=BUSY, check_same_thread=False)
         try:
@@ -302,6 +327,22 @@ class Quarantine:
             database.close()
             raise
         return database
+
+
+def _restored(
+    path: str, timestamp: int, text: str, reason: str, rejected_at: float, is_wanted: int
+) -> QuarantinedSample:
+    sample = json.loads(text)
+    failed = sample[0] is False
+    return QuarantinedSample(
+        path,
+        timestamp,
+        None if failed else sample[1],
+        sample[2] if failed else None,
+        reason,
+        rejected_at,
+        bool(is_wanted),
+    )
 
 
 def _timestamp(sample: Sequence[Any]) -> int:

@@ -12,6 +12,7 @@ use smok_core::buffer::{
 use smok_core::pathpoint::Kind;
 use smok_core::value::{Reading, Sample, Value};
 
+use crate::inspect::SampleSweep;
 use crate::numbers::Numbers;
 use crate::queue::duration;
 use crate::value;
@@ -225,6 +226,45 @@ impl Buffer {
         columns.into_python(py)
     }
 
+    /// The samples of many pathpoints with start <= timestamp <= stop, in the order of recording:
+    /// everything is read once.
+    ///
+    /// :param names: names of pathpoints, None for all
+    /// :param start: milliseconds since the epoch, None for the oldest
+    /// :param stop: milliseconds since the epoch, None for the newest
+    /// :return: an iterator of lists of (name, [(ms, value or OperationFailedError), …])
+    #[allow(clippy::needless_pass_by_value)] // PyO3 makes one for the call
+    #[pyo3(signature = (names = None, start = None, stop = None))]
+    fn sweep(
+        &self,
+        names: Option<Vec<String>>,
+        start: Option<&Bound<'_, PyAny>>,
+        stop: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<SampleSweep> {
+        let (start, stop) = times(start, stop)?;
+        let series: Option<Vec<_>> = names.map(|names| {
+            let known = names.iter().filter_map(|name| self.core.find(name));
+            known.collect()
+        });
+        let sweep = self.core.sweep(series.as_deref(), start, stop);
+        Ok(SampleSweep::new(sweep))
+    }
+
+    /// What is kept of each pathpoint, in no order.
+    ///
+    /// :return: (name, samples kept, samples that the server lacks, timestamp of the first one,
+    ///     timestamp of the last one), timestamps in milliseconds since the epoch
+    fn survey(&self, py: Python<'_>) -> Vec<(String, u64, u64, i64, i64)> {
+        let holdings = py.detach(|| self.core.survey()).into_iter();
+        holdings
+            .map(|holding| {
+                let name = holding.name.to_string();
+                let (first, last) = (holding.first, holding.last);
+                (name, holding.samples, holding.pending, first, last)
+            })
+            .collect()
+    }
+
     /// The next upload; the same one again while it is neither acknowledged nor rejected.
     ///
     /// :param max_bytes: about how long the body may be; one sample is sent in any case
@@ -372,11 +412,20 @@ impl Buffer {
         start: Option<&Bound<'_, PyAny>>,
         stop: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Archive>> {
-        let start = start.map_or(Ok(i64::MIN), value::timestamp)?;
-        let stop = stop.map_or(Ok(i64::MAX), value::timestamp)?;
+        let (start, stop) = times(start, stop)?;
         let series = self.core.find(name);
         Ok(series.map(|series| self.core.archive(&series, start, stop)))
     }
+}
+
+/// Bounds of what is wanted of an archive.
+fn times(
+    start: Option<&Bound<'_, PyAny>>,
+    stop: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(i64, i64)> {
+    let start = start.map_or(Ok(i64::MIN), value::timestamp)?;
+    let stop = stop.map_or(Ok(i64::MAX), value::timestamp)?;
+    Ok((start, stop))
 }
 
 /// The level that a `StorageLevel` stands for.

@@ -7,6 +7,7 @@ mod buffer;
 mod callback;
 mod errors;
 mod executor;
+mod inspect;
 mod minijson;
 mod modbus;
 mod ngtt;
@@ -25,6 +26,8 @@ mod _core {
     use super::buffer::{Buffer, SampleIterator};
     #[pymodule_export]
     use super::executor::{OrderRunner, record_result, record_results};
+    #[pymodule_export]
+    use super::inspect::{BufferVerification, SampleSweep};
     #[pymodule_export]
     use super::minijson::{DecodingError, EncodingError, MiniJSONError, dumps, loads};
     #[pymodule_export]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::vec;
 
-use super::block::Columns;
+use super::block::{Block, Columns};
 use super::log::{Cache, Piece, Walk};
 use super::series::Series;
 use super::wire::Corrupt;
@@ -68,13 +68,7 @@ impl Archive {
         let (columns, id) = (&mut self.columns, self.series.id);
         piece.for_each_block(&self.shared.names, |series, block| {
             if series.id == id {
-                let before = samples.len();
-                block.decode(columns, samples)?;
-                if block.stamped && shift != 0 {
-                    for sample in samples.iter_mut().skip(before) {
-                        sample.timestamp = sample.timestamp.saturating_add(shift);
-                    }
-                }
+                decode(&block, shift, columns, samples)?;
             }
             Ok(true)
         })
@@ -84,6 +78,23 @@ impl Archive {
         let wanted = self.start..=self.stop;
         samples.retain(|sample| wanted.contains(&sample.timestamp));
     }
+}
+
+/// Appends the samples of a block, with stamps of the clock moved by `shift`.
+pub(super) fn decode(
+    block: &Block<'_>,
+    shift: i64,
+    columns: &mut Columns,
+    samples: &mut Vec<Sample>,
+) -> Result<(), Corrupt> {
+    let before = samples.len();
+    block.decode(columns, samples)?;
+    if block.stamped && shift != 0 {
+        for sample in samples.iter_mut().skip(before) {
+            sample.timestamp = sample.timestamp.saturating_add(shift);
+        }
+    }
+    Ok(())
 }
 
 impl Iterator for Archive {

@@ -53,7 +53,10 @@ mod seal;
 mod segment;
 mod series;
 mod storage;
+mod survey;
+mod sweep;
 mod upload;
+mod verify;
 mod wire;
 
 use std::collections::HashMap;
@@ -70,7 +73,10 @@ pub use archive::Archive;
 pub use recovery::BufferReport;
 pub use series::{Level, NotNewer, Series};
 pub use storage::{Disk, Memory, Storage};
+pub use survey::Holding;
+pub use sweep::{Sweep, Swept};
 pub use upload::{Policy, Refusal, Upload};
+pub use verify::{FileCheck, Verification};
 
 use crate::clock;
 use crate::pathpoint::Kind;

@@ -114,6 +114,8 @@ impl Shared {
                         }
                         inventories.push(inventory);
                     }
+                    // Whoever writes may have forgotten it while a reader looks.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(error) => report.problems.push(format!("{}: {error}", segment.name)),
                 }
             }
@@ -149,7 +151,8 @@ impl Shared {
         Ok(inventory)
     }
 
-    fn indexed(&self, segment: &Segment) -> io::Result<Option<Inventory>> {
+    /// What the index of a segment says, if it has one.
+    pub(super) fn indexed(&self, segment: &Segment) -> io::Result<Option<Inventory>> {
         let read = |length: u64| {
             let offset = segment.bytes.saturating_sub(length);
             let length = usize::try_from(length).unwrap_or(usize::MAX);

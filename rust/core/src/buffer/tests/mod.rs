@@ -1,6 +1,7 @@
 mod boot;
 mod damage;
 mod faulty;
+mod look;
 mod model;
 
 use proptest::prelude::*;
@@ -184,6 +185,31 @@ fn an_upload_is_the_same_until_it_is_acknowledged() {
         (figures.recorded, figures.acknowledged, figures.pending),
         (3, 3, 0)
     );
+}
+
+#[test]
+fn what_is_sealed_as_soon_as_it_is_recorded_is_counted_right() {
+    const EACH: u64 = 500_000;
+    let buffer = Buffer::new(4 * EACH);
+    let left = AtomicU64::new(3);
+    std::thread::scope(|scope| {
+        for name in ["W1", "W2", "W3"] {
+            let series = buffer.series(name, Kind::Unsigned16);
+            let left = &left;
+            scope.spawn(move || {
+                for number in 0..EACH.cast_signed() {
+                    series.record(int(number, number)).unwrap();
+                }
+                left.fetch_sub(1, Ordering::Release);
+            });
+        }
+        while left.load(Ordering::Acquire) > 0 {
+            buffer.flush().unwrap();
+            assert!(buffer.statistics().pending <= 3 * EACH);
+        }
+    });
+    let figures = buffer.statistics();
+    assert_eq!((figures.pending, figures.recorded), (3 * EACH, 3 * EACH));
 }
 
 #[test]
