@@ -544,13 +544,22 @@ impl Shared {
             && (self.unsealed.load(Ordering::Relaxed) > 0 || self.log.lock().pending > 0)
     }
 
-    /// Takes account of samples that were added to a head.
-    fn note_unsealed(&self, count: u64) {
+    /// Counts samples that were added to a head. Whoever added them still holds its lock, so that
+    /// nobody takes them off before. Returns how many there were.
+    fn count_unsealed(&self, count: u64) -> u64 {
+        if self.keeps_samples {
+            self.unsealed.fetch_add(count, Ordering::Relaxed)
+        } else {
+            0
+        }
+    }
+
+    /// Takes account of samples that were counted, now that their head is free.
+    fn note_unsealed(&self, before: u64, count: u64) {
         if !self.keeps_samples {
             self.waiter.wake(|woken| woken.by_data = true);
             return;
         }
-        let before = self.unsealed.fetch_add(count, Ordering::Relaxed);
         if before == 0 {
             self.waiter.wake(|_| {});
             self.thread.wake(|woken| woken.by_data = true);

@@ -53,7 +53,10 @@ impl Shared {
             self.start_without_disk(&error, &mut report);
         }
         let files = self.storage.list().unwrap_or_else(|error| {
-            report.problems.push(format!("the folder: {error}"));
+            // Most likely it is why the disk cannot be used, too.
+            if self.trouble.lock().is_none() {
+                report.problems.push(format!("the folder: {error}"));
+            }
             Vec::new()
         });
         let cursor = self.read_cursor(&files, &mut report);
@@ -280,7 +283,7 @@ impl Shared {
 
     /// Makes durable what a process that died may have left without.
     fn make_sure(&self, inventories: &[Inventory], report: &mut BufferReport) {
-        if self.storage.is_read_only() {
+        if self.storage.is_read_only() || self.trouble.lock().is_some() {
             return;
         }
         let mut last_of_level = [None, None];

@@ -364,10 +364,11 @@ impl Shared {
             log.acknowledged += out.upload.samples;
         }
         drop(log);
-        // The committing thread tries again.
         let saved = self.save_cursor(&mut self.writer.lock());
         if let Err(error) = saved {
             self.note_trouble(&Err(error));
+            // The committing thread tries again.
+            self.thread.wake(|woken| woken.by_data = true);
         }
     }
 }
