@@ -1019,7 +1019,7 @@ def test_what_the_server_has_is_saved_by_itself_once_it_can_be(
 ) -> None:
     database = open_buffer(durability=0.01)
     record(database, "W1", 1, 2)
-    database.flush()
+    wait_until(lambda: database.statistics().volatile == 0, PATIENCE)
     batch = database.get_data_to_sync()
     assert batch is not None
     folder.rename(folder.with_name("away"))
