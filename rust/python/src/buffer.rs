@@ -14,7 +14,7 @@ use smok_core::value::{Reading, Sample, Value};
 
 use crate::numbers::Numbers;
 use crate::queue::duration;
-use crate::value;
+use crate::{errors, value};
 
 /// Body, token, number of samples, whether it is the last try.
 type PyUpload<'py> = (Bound<'py, PyBytes>, u64, u64, bool);
@@ -107,7 +107,9 @@ impl Buffer {
             },
             ..Options::default()
         };
-        let core = py.detach(|| Core::open(&folder, options))?;
+        let core = py
+            .detach(|| Core::open(&folder, options))
+            .map_err(errors::system)?;
         Ok(Buffer {
             core: Arc::new(core),
         })
@@ -120,7 +122,9 @@ impl Buffer {
     #[staticmethod]
     #[allow(clippy::needless_pass_by_value)] // PyO3 makes one for the call
     fn look_at(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
-        let core = py.detach(|| Core::look_at(&folder))?;
+        let core = py
+            .detach(|| Core::look_at(&folder))
+            .map_err(errors::system)?;
         Ok(Buffer {
             core: Arc::new(core),
         })
@@ -294,14 +298,14 @@ impl Buffer {
     ///
     /// :raises OSError: it is not; it stays in memory, and is tried again later
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| self.core.flush())?)
+        py.detach(|| self.core.flush()).map_err(errors::system)
     }
 
     /// Make durable what is not, end the buffer's thread, and give the folder back.
     ///
     /// :raises OSError: something could not be made durable
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| self.core.close())?)
+        py.detach(|| self.core.close()).map_err(errors::system)
     }
 
     /// What happened that people should be told about, since the last call.
