@@ -142,7 +142,7 @@ def filled_database() -> object:
 
 
 def build_body(database: object) -> bytes:
-    body, token, samples = database.buffer.next_upload(1 << 30)
+    body, token, samples, _ = database.buffer.next_upload(1 << 30)
     check(samples == workload.BODY[0] * workload.BODY[1], "number of samples")
     database.buffer.refuse(token, rejected=True)
     return body
@@ -166,7 +166,7 @@ def body() -> float:
 
 
 def body_bytes() -> float:
-    built, _, samples = filled_database().buffer.next_upload(1 << 30)
+    built, _, samples, _ = filled_database().buffer.next_upload(1 << 30)
     return len(built) / samples
 
 
@@ -465,7 +465,7 @@ def latencies() -> list[float]:
 
     with ngtt_server() as (made, port):
         device = SMOKDevice(
-            str(made.cert), str(made.key), "bench", url="http://127.0.0.1:1",
+            str(made.cert), str(made.key), f"{temporary_folder()}/state", url="http://127.0.0.1:1",
             use_ngtt=True, ngtt=f"127.0.0.1:{port}", ca_certs=made.ca_cert, delayed_boot=True,
         )  # fmt: skip
         Timed(device, "d1")

@@ -20,6 +20,7 @@ from smok_fast.basics import Environment, SlaveDeviceInfo, StorageLevel
 from smok_fast.client import SlaveDevice, SMOKDevice
 from smok_fast.exceptions import InvalidCredentials, ResponseError, UnavailableError
 from smok_fast.extras import (
+    BufferedPathpointDatabase,
     InMemoryArchivesDatabase,
     InMemoryBAOBDatabase,
     InMemoryEventDatabase,
@@ -376,7 +377,10 @@ def test_close_tells_how_many_samples_the_server_does_not_have(
     for timestamp in (1, 2, 3):
         pathpoint.set_new_value(timestamp, 5)
     device.close()
-    assert "Closed with 3 samples that the server does not have" in caplog.messages
+    database = device.pp_database
+    assert isinstance(database, BufferedPathpointDatabase)
+    told = "Closed with 3 samples that the server does not have; they are kept in "
+    assert f"{told}{database.path}" in caplog.messages
 
 
 def test_close_says_nothing_when_the_server_has_everything(

@@ -28,6 +28,7 @@ from smok_fast.basics import StorageLevel
 from smok_fast.client import SMOKDevice
 from smok_fast.client.certificate import DevelopmentCertificates
 from smok_fast.exceptions import UnavailableError
+from smok_fast.extras import InMemoryEventDatabase
 from smok_fast.ngtt.protocol import NGTTFrame, NGTTHeaderType
 from smok_fast.pathpoint import Pathpoint
 from smok_fast.server import LocalServer
@@ -43,7 +44,9 @@ class Device(SMOKDevice):
     def __init__(self, certificate: DevelopmentCertificates, **options: Any) -> None:
         self.log: list[Any] = []
         options = {"use_ngtt": True, "ca_certs": certificate.ca_cert, **QUICK, **options}
-        super().__init__(str(certificate.cert), str(certificate.key), "state", **options)
+        super().__init__(
+            str(certificate.cert), str(certificate.key), InMemoryEventDatabase(), **options
+        )
 
     def provide_unknown_pathpoint(
         self, name: str, storage_level: StorageLevel = StorageLevel.TREND

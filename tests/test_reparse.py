@@ -139,6 +139,8 @@ def test_only_what_is_needed_is_evaluated() -> None:
             "a negative number to a fractional power is a complex number",
             "invalid",
         ),
+        ("{a} ** 16.375", [-(2**63)], "complex exponentiation", "invalid"),
+        ("{a} ** -1.5", [-5e-324], "complex exponentiation", "invalid"),
         (
             "'%d' % {a}",
             [1],

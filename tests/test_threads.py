@@ -245,7 +245,7 @@ def test_each_callback_is_called_by_the_thread_that_its_documentation_names(
     admin.set_predicates(DEVICE_ID, [predicate])
     admin.set_archives(DEVICE_ID, [{"interval": 0.05, "pathpoints": ["W1"]}])
     admin.set_sensors(DEVICE_ID, [{"fqts": "boiler temp", "path": "W1", "type": "x"}])
-    admin.set_pathpoints(DEVICE_ID, {"W1": StorageLevel.TREND})
+    admin.set_pathpoints(DEVICE_ID, {"W5": StorageLevel.TREND})
     admin.set_macros(
         DEVICE_ID,
         [
@@ -274,6 +274,7 @@ def test_each_callback_is_called_by_the_thread_that_its_documentation_names(
         device.note("matcher")
         return name == "noting"
 
+    Register(device, "W5", StorageLevel.PERMANENT)
     device.register_statistic(Noting, matches)
     device.log_sensor_write(SensorWriteEvent(1, "anna", "a", "1", "a", "1", "why"))
     device.continue_boot()
@@ -289,8 +290,8 @@ def test_each_callback_is_called_by_the_thread_that_its_documentation_names(
     wait_until(lambda: device.baobs_loaded, PATIENCE)
     admin.set_baob(DEVICE_ID, "new", b"1")
     wait_for("on_baob_updated")
-    for what in CALLED_BY.keys() - {"on_failed_sync"}:
-        wait_for(what)
+    others = CALLED_BY.keys() - {"on_failed_sync"}
+    wait_until(lambda: all(calls[what] for what in others), PATIENCE)
     smok_server.stop()
     wait_for("on_failed_sync")
     smok_server.start()

@@ -34,6 +34,9 @@ logger = logging.getLogger("smok_fast.server")
 #: How many connections there may be at a time, those that still shake hands included.
 MOST_CONNECTIONS = 1000
 
+#: After how many seconds connections are accepted again when that has failed.
+ACCEPT_AGAIN_AFTER = 1.0
+
 #: How long a TLS handshake may take, in seconds.
 HANDSHAKE_WITHIN = 10.0
 
@@ -75,44 +78,51 @@ class NGTTServer:
         self._context = context
         self._listener = listener
         self._tls = tls
-        self._acceptor: asyncio.Task[None] | None = None
         self._connections: dict[socket.socket, asyncio.Task[None]] = {}
+        self._is_stopping = False
 
     def start(self) -> None:
         """Accept connections. Called in the event loop."""
         self._listener.setblocking(False)
-        self._acceptor = asyncio.create_task(self._accept())
+        self._listen()
 
     async def stop(self) -> None:
         """Stop to listen, and end all connections."""
         self.cut()
-        if self._acceptor is not None:
-            await asyncio.wait([self._acceptor, *self._connections.values()])
+        if self._connections:
+            await asyncio.wait(self._connections.values())
         self._listener.close()
 
     def cut(self) -> None:
         """Begin to :meth:`stop`. Called in the event loop."""
-        if self._acceptor is not None:
-            self._acceptor.cancel()
+        self._is_stopping = True
+        asyncio.get_running_loop().remove_reader(self._listener)
         for connection in self._connections:
             # Not by cancelling its task: in the midst of a handshake asyncio does not clean up.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, (peer, *_) = await loop.sock_accept(self._listener)
-            except OSError as error:  # too many open files, say
-                logger.error("NGTT: cannot accept a connection: %s", error)
-                await asyncio.sleep(1)
-                continue
-            if len(self._connections) >= MOST_CONNECTIONS:
-                logger.warning("NGTT: %s is turned away, there are too many connections", peer)
-                connection.close()
-            else:
-                self._connections[connection] = asyncio.create_task(self._serve(connection, peer))
+    def _listen(self) -> None:
+        if not self._is_stopping:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, (peer, *_) = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # who wanted to connect has gone
+        except OSError as error:  # too many open files, say
+            logger.error("NGTT: cannot accept a connection: %s", error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._listener)
+            loop.call_later(ACCEPT_AGAIN_AFTER, self._listen)
+            return
+        if len(self._connections) >= MOST_CONNECTIONS:
+            logger.warning("NGTT: %s is turned away, there are too many connections", peer)
+            connection.close()
+            return
+        connection.setblocking(False)
+        self._connections[connection] = asyncio.create_task(self._serve(connection, peer))
 
     async def _serve(self, connection: socket.socket, peer: str) -> None:
         why = "of a defect"
@@ -182,7 +192,8 @@ class _Session:
 
         :returns: why it ended
         """
-        self._outbox.connect(self._delivery)
+        # The outbox waits for its database, which the event loop must not.
+        await run_in_threadpool(self._outbox.connect, self._delivery)
         tasks = [
             asyncio.create_task(coroutine)
             for coroutine in (self._listen(), self._push(), self._wait_for_successor())
@@ -191,10 +202,10 @@ class _Session:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
         finally:
-            self._outbox.disconnect(self._delivery)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await run_in_threadpool(self._outbox.disconnect, self._delivery)
 
     async def _listen(self) -> str:
         decoder = NGTTDecoder(MAX_DATA)

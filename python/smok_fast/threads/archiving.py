@@ -104,7 +104,8 @@ class ArchivingAndMacroThread(TerminableThread):
         except KeyError as error:
             reports.archived_unknown(name, error)
         except Exception as error:
-            reports.provider_raised(name, error)
+            if not self._device.closed:  # which would be why
+                reports.provider_raised(name, error)
         return set()
 
     def _poll(self) -> None:

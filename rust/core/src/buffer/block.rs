@@ -11,12 +11,16 @@
 //! | 3 | stamped by the device's clock, not by the user |
 //! | 4 | one sample alone |
 //!
+//! The forms are chosen for polled registers. A general codec, pco 0.4, took 0.68 bytes a sample in
+//! blocks of this length against 0.71, all headers included, and three times as long.
+//!
 //! Timestamps rise strictly within a block. Values come back exactly as they were: floats bit for
 //! bit, integers as integers.
 
 use std::sync::Arc;
 
 use super::ints;
+use super::series::Position;
 use super::wire::{Corrupt, Input, put_int, put_text, put_uint};
 use crate::value::{Reading, Reason, Sample, Value};
 
@@ -355,27 +359,54 @@ impl<'a> Block<'a> {
         Ok((first, first.wrapping_add(span.cast_signed())))
     }
 
+    /// How many of its samples are behind a position, if it stands in the frame with this number.
+    pub fn lacking(&self, seq: u64, acknowledged: Position) -> Result<u64, Corrupt> {
+        let at = |timestamp| Position { seq, timestamp };
+        let (first, last) = self.range()?;
+        if at(first) > acknowledged {
+            return Ok(self.count as u64);
+        }
+        if at(last) <= acknowledged {
+            return Ok(0);
+        }
+        let mut samples = Vec::new();
+        self.decode(&mut Columns::default(), &mut samples)?;
+        let behind = samples
+            .iter()
+            .filter(|sample| at(sample.timestamp) > acknowledged);
+        Ok(behind.count() as u64)
+    }
+
     fn start(&self, body: &mut Input<'_>) -> Result<i64, Corrupt> {
         Ok(self.base.wrapping_add(body.uint()?.cast_signed()))
     }
 
     /// Appends its samples.
     pub fn decode(&self, columns: &mut Columns, out: &mut Vec<Sample>) -> Result<(), Corrupt> {
+        self.visit(columns, |timestamp, reading| {
+            out.push(Sample { timestamp, reading });
+        })
+    }
+
+    /// Calls `each` with its samples.
+    pub fn visit(
+        &self,
+        columns: &mut Columns,
+        mut each: impl FnMut(i64, Reading),
+    ) -> Result<(), Corrupt> {
         let mut body = self.body;
         let mut timestamp = self.start(&mut body)?;
-        if self.count > 1 {
-            body.uint()?;
-        } else {
-            let reading = get_single(self.control & CLASS, &mut body)?;
-            out.push(Sample { timestamp, reading });
+        if self.count == 1 {
+            each(timestamp, get_single(self.control & CLASS, &mut body)?);
             return Ok(());
         }
+        body.uint()?;
         let Columns { steps, ints } = columns;
         steps.clear();
         ints::decode(&mut body, self.count - 1, steps)?;
         let mut steps = steps.iter();
         let mut push = |reading: Reading| {
-            out.push(Sample { timestamp, reading });
+            each(timestamp, reading);
             timestamp = timestamp.wrapping_add(steps.next().copied().unwrap_or(0));
         };
         match self.control & CLASS {

@@ -19,6 +19,9 @@ use crate::clock;
 /// About how many bytes of frames are written at a time.
 const PORTION: usize = 1 << 20;
 
+/// The shortest pause between two commits of the thread.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
 /// The longest pause between two tries on a disk that does not work.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -168,7 +171,11 @@ impl Shared {
         let now = written.as_ref().err().map(ToString::to_string);
         let before = mem::replace(&mut *self.trouble.lock(), now.clone());
         match (before, now) {
-            (None, Some(error)) => self.tell(Event::Failed(error)),
+            (None, Some(error)) => {
+                self.tell(Event::Failed(error));
+                // It is to try again.
+                self.thread.wake(|_| {});
+            }
             (Some(_), None) => self.tell(Event::Recovered),
             _ => {}
         }
@@ -176,7 +183,8 @@ impl Shared {
 
     /// What the buffer's thread does until the buffer is closed.
     pub(super) fn commit_now_and_then(&self) {
-        let mut pause = self.options.durability;
+        let usual = self.options.durability.max(SHORTEST_PAUSE);
+        let mut pause = usual;
         loop {
             self.wait_for_samples();
             self.pause(pause);
@@ -184,7 +192,7 @@ impl Shared {
                 return;
             }
             pause = match self.commit(clock::now().wall) {
-                Ok(()) => self.options.durability,
+                Ok(()) => usual,
                 Err(_) => pause
                     .saturating_mul(2)
                     .clamp(Duration::from_secs(1), LONGEST_PAUSE),

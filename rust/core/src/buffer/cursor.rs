@@ -21,6 +21,9 @@ pub(super) const FILE: &str = "cursor";
 /// From which length on the file is written anew.
 const LONG: u64 = 256 << 10;
 
+/// How many series one frame is about at most.
+const PART: usize = 10_000;
+
 /// How many boots are remembered.
 const MOST_BOOTS: usize = 64;
 
@@ -174,6 +177,20 @@ fn further<'a>(
 }
 
 fn write(
+    low: u64,
+    boots: &BTreeMap<u32, i64>,
+    further: &[(&Arc<Series>, Position)],
+    named: &mut HashSet<u64>,
+    out: &mut Vec<u8>,
+) {
+    let (first, rest) = further.split_at_checked(PART).unwrap_or((further, &[]));
+    write_part(low, boots, first, named, out);
+    for part in rest.chunks(PART) {
+        write_part(low, &BTreeMap::new(), part, named, out);
+    }
+}
+
+fn write_part(
     low: u64,
     boots: &BTreeMap<u32, i64>,
     further: &[(&Arc<Series>, Position)],

@@ -225,6 +225,13 @@ pub(crate) struct Shared {
     written_bytes: AtomicU64,
 }
 
+/// How many samples the heads had before some were added, and how many were.
+#[derive(Clone, Copy)]
+struct Unsealed {
+    before: u64,
+    count: u64,
+}
+
 /// The series by name and by id.
 #[derive(Default)]
 pub(crate) struct Names {
@@ -326,11 +333,9 @@ impl Buffer {
     /// module's invariants.
     pub fn open(folder: &Path, options: Options) -> io::Result<Self> {
         let buffer = Buffer::on(Box::new(Disk::new(folder)), options)?;
-        if !buffer.shared.options.durability.is_zero() {
-            let shared = Arc::clone(&buffer.shared);
-            let thread = std::thread::Builder::new().name("SampleWriter".into());
-            *buffer.thread.lock() = Some(thread.spawn(move || shared.commit_now_and_then())?);
-        }
+        let shared = Arc::clone(&buffer.shared);
+        let thread = std::thread::Builder::new().name("SampleWriter".into());
+        *buffer.thread.lock() = Some(thread.spawn(move || shared.commit_now_and_then())?);
         Ok(buffer)
     }
 
@@ -544,25 +549,30 @@ impl Shared {
             && (self.unsealed.load(Ordering::Relaxed) > 0 || self.log.lock().pending > 0)
     }
 
-    /// Counts samples that were added to a head. Whoever added them still holds its lock, so that
-    /// nobody takes them off before. Returns how many there were.
-    fn count_unsealed(&self, count: u64) -> u64 {
-        if self.keeps_samples {
+    /// Counts samples that were added to a head. Called with the series locked, so that whoever
+    /// seals them finds them counted.
+    fn add_unsealed(&self, count: u64) -> Unsealed {
+        let before = if self.keeps_samples {
             self.unsealed.fetch_add(count, Ordering::Relaxed)
         } else {
             0
-        }
+        };
+        Unsealed { before, count }
     }
 
-    /// Takes account of samples that were counted, now that their head is free.
-    fn note_unsealed(&self, before: u64, count: u64) {
+    /// Does what there is to do about samples that were added to a head. Called with nothing locked.
+    fn note_unsealed(&self, unsealed: Unsealed) {
         if !self.keeps_samples {
             self.waiter.wake(|woken| woken.by_data = true);
             return;
         }
-        if before == 0 {
+        let Unsealed { before, count } = unsealed;
+        if before == 0 && count > 0 {
             self.waiter.wake(|_| {});
-            self.thread.wake(|woken| woken.by_data = true);
+            // With no loss window whoever records commits.
+            if !self.options.durability.is_zero() {
+                self.thread.wake(|woken| woken.by_data = true);
+            }
         }
         if before + count >= self.options.frame_samples() as u64 {
             self.seal();

@@ -12,12 +12,10 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::Shared;
-use super::block::{Block, Columns};
 use super::cursor::{self, Cursor};
-use super::log::{Cache, Loaded, Piece, Segment, parse_segment_name};
+use super::log::{Cache, Loaded, Segment, parse_segment_name};
 use super::segment::{Content, Inventory, TRAILER, index_length};
-use super::series::{LEVELS, Position, Series};
-use super::wire::Corrupt;
+use super::series::{LEVELS, Series};
 use crate::clock;
 
 /// What was found at the start.
@@ -29,7 +27,7 @@ pub struct BufferReport {
     pub samples: u64,
     /// Samples of those that the server lacks.
     pub pending: u64,
-    /// Bytes of torn ends, and of frames that later segments repeat; they were cut off.
+    /// Bytes of torn ends, which were cut off.
     pub truncated_bytes: u64,
     /// Bytes that are no frames, or samples of which nobody knows the pathpoint; they are set
     /// aside.
@@ -109,11 +107,16 @@ impl Shared {
         segments.sort_unstable_by_key(|segment| segment.first_seq);
         let mut inventories = Vec::new();
         for level in LEVELS {
-            let of_level = || segments.iter().filter(|segment| segment.level == level);
-            let nexts = of_level().skip(1).map(|segment| segment.first_seq);
-            for (segment, until) in of_level().zip(nexts.chain([u64::MAX])) {
-                match self.inventory(segment, until, report) {
-                    Ok(inventory) => inventories.push(inventory),
+            let mut after = 0;
+            for segment in segments.iter_mut().filter(|segment| segment.level == level) {
+                segment.after = after;
+                match self.inventory(segment, report) {
+                    Ok(inventory) => {
+                        if inventory.segment.samples > 0 {
+                            after = inventory.segment.last_seq;
+                        }
+                        inventories.push(inventory);
+                    }
                     Err(error) => report.problems.push(format!("{}: {error}", segment.name)),
                 }
             }
@@ -122,21 +125,16 @@ impl Shared {
         inventories
     }
 
-    fn inventory(
-        &self,
-        segment: &Segment,
-        until: u64,
-        report: &mut BufferReport,
-    ) -> io::Result<Inventory> {
-        if let Some(mut inventory) = self.indexed(segment)?
-            && inventory.segment.last_seq < until
+    fn inventory(&self, segment: &Segment, report: &mut BufferReport) -> io::Result<Inventory> {
+        if segment.after < segment.first_seq
+            && let Some(mut inventory) = self.indexed(segment)?
         {
             inventory.durable = segment.bytes;
             return Ok(inventory);
         }
         let length = usize::try_from(segment.bytes).unwrap_or(usize::MAX);
         let bytes = self.storage.read(&segment.name, 0, length)?;
-        let mut inventory = Inventory::from_frames(segment, &bytes, until);
+        let mut inventory = Inventory::from_frames(segment, &bytes);
         if let Some(end) = inventory.torn_at {
             report.truncated_bytes += (bytes.len() - end) as u64;
             inventory.segment.bytes = end as u64;
@@ -271,7 +269,7 @@ impl Shared {
             // What makes no sense in spite of its sums does not count.
             let _ = piece.for_each_block(&self.names, |series, block| {
                 if let Some(acknowledged) = partly.get(&series.id) {
-                    let lacking = lacking(&piece, &block, *acknowledged)?;
+                    let lacking = block.lacking(piece.seq(), *acknowledged)?;
                     let mut data = series.data.lock();
                     data.waiting += lacking;
                     self.log.lock().pending += lacking;
@@ -333,21 +331,4 @@ impl Shared {
             }
         }
     }
-}
-
-fn lacking(piece: &Piece, block: &Block<'_>, acknowledged: Position) -> Result<u64, Corrupt> {
-    let seq = piece.seq();
-    if seq != acknowledged.seq {
-        return Ok(if seq > acknowledged.seq {
-            block.count as u64
-        } else {
-            0
-        });
-    }
-    let mut samples = Vec::new();
-    block.decode(&mut Columns::default(), &mut samples)?;
-    let lacking = samples
-        .iter()
-        .filter(|sample| sample.timestamp > acknowledged.timestamp);
-    Ok(lacking.count() as u64)
 }

@@ -9,7 +9,7 @@ use std::io;
 
 use super::commit::Writer;
 use super::log::{Cache, Loaded, Log, Piece, Segment};
-use super::series::{Level, Position};
+use super::series::Level;
 use super::{Event, Shared};
 
 /// How many bytes of damaged segments are set aside at most.
@@ -89,7 +89,7 @@ impl Shared {
 
     fn forget(&self, segment: &Segment) {
         self.count_dropped_of(segment);
-        self.log.lock().segments.remove(&segment.first_seq);
+        self.log.lock().forget(segment);
         if let Err(error) = self.storage.remove(&segment.name) {
             // It comes back at the next start, and is forgotten then.
             self.tell(Event::Failed(format!("{}: {error}", segment.name)));
@@ -117,17 +117,11 @@ impl Shared {
         let mut dropped = 0;
         // What makes no sense has no samples to count.
         let _ = piece.for_each_block(&self.names, |series, block| {
-            let (_, last) = block.range()?;
+            let acknowledged = series.data.lock().acknowledged;
+            let lacking = block.lacking(seq, acknowledged)?;
             let mut data = series.data.lock();
-            let position = Position {
-                seq,
-                timestamp: last,
-            };
-            if data.lacks(position) {
-                let count = block.count as u64;
-                data.acknowledge(position, count);
-                dropped += count;
-            }
+            data.waiting = data.waiting.saturating_sub(lacking);
+            dropped += lacking;
             Ok(true)
         });
         let mut log = self.log.lock();

@@ -13,7 +13,7 @@ use super::block::{self, MOST_SAMPLES, Scratch};
 use super::frame::{Boot, DataHead};
 use super::log::{Log, Stored};
 use super::series::{Head, LEVELS, Level, Position, Series};
-use crate::value::Sample;
+use crate::value::{Reading, Sample, Value};
 
 /// Once a frame has this many bytes, the next one begins.
 const CONTENT: usize = 64 << 10;
@@ -129,7 +129,7 @@ impl Shared {
         let mut sealed = 0;
         for (series, mut head) in heads {
             for (stamped, samples) in head.runs() {
-                for part in samples.chunks(MOST_SAMPLES.min(most)) {
+                for part in parts(samples, MOST_SAMPLES.min(most)) {
                     let count = part.len() as u64;
                     if draft.blocks.len() >= CONTENT || draft.samples + count > most as u64 {
                         draft.finish();
@@ -144,4 +144,21 @@ impl Shared {
         draft.finish();
         self.unsealed.fetch_sub(sealed, Ordering::Relaxed);
     }
+}
+
+/// Runs of samples that make a block each: at most so many, and texts of about [`CONTENT`] bytes.
+fn parts(mut samples: &[Sample], most: usize) -> impl Iterator<Item = &[Sample]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = samples.iter().take(most).take_while(|sample| {
+            let has_room = bytes < CONTENT;
+            if let Reading::Value(Value::Text(text)) = &sample.reading {
+                bytes += text.len();
+            }
+            has_room
+        });
+        let (part, rest) = samples.split_at_checked(fitting.count())?;
+        samples = rest;
+        (!part.is_empty()).then_some(part)
+    })
 }

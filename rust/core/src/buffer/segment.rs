@@ -21,6 +21,9 @@ pub const VERSION: u64 = 1;
 pub(super) const TRAILER: u64 = 8;
 const MARK: [u8; 4] = *b"SMKE";
 
+/// How many bytes of names one frame has, about.
+const NAMES: usize = 1 << 20;
+
 /// What a segment has of one series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Content {
@@ -152,9 +155,8 @@ impl Inventory {
         out.extend_from_slice(&MARK);
     }
 
-    /// Of a segment whose index cannot be used: all frames are looked at, up to the number with
-    /// which the next segment begins.
-    pub fn from_frames(segment: &Segment, bytes: &[u8], until: u64) -> Self {
+    /// Of a segment whose index cannot be used: all its frames are looked at.
+    pub fn from_frames(segment: &Segment, bytes: &[u8]) -> Self {
         let mut inventory = Inventory::new(segment.clone());
         let mut ids = BTreeMap::new();
         for found in frame::scan(bytes) {
@@ -165,16 +167,11 @@ impl Inventory {
         let mut ends = Ends::default();
         for found in frame::scan(bytes) {
             match found {
-                // A later segment repeats it, since nobody knew whether it was durable here.
-                Found::Frame(at, frame) if frame.use_ == Use::Data && frame.seq >= until => {
-                    inventory.torn_at = Some(at);
-                    break;
-                }
                 Found::Frame(at, frame) => {
                     ends.pass(&frame);
                     let end = at + frame.len();
                     if frame.use_ == Use::Data
-                        && inventory.is_next(frame.seq)
+                        && inventory.segment.may_add(frame.seq)
                         && inventory.add_frame(&frame, &ids).is_err()
                     {
                         inventory.damage.push((at, end));
@@ -186,11 +183,6 @@ impl Inventory {
             }
         }
         inventory
-    }
-
-    /// Whether a frame with this number may follow.
-    fn is_next(&self, seq: u64) -> bool {
-        seq > self.segment.last_seq || self.segment.samples == 0
     }
 
     fn add_frame(
@@ -239,6 +231,18 @@ impl Inventory {
             self.write_head(out);
         }
         let mut fresh = Vec::new();
+        let mut put = |fresh: &mut Vec<u8>| {
+            if !fresh.is_empty() {
+                let frame = Frame {
+                    use_: Use::Names,
+                    seq: stored.seq,
+                    base: 0,
+                    content: fresh,
+                };
+                frame.write(out);
+                fresh.clear();
+            }
+        };
         let mut input = Input::new(stored.content.get(stored.blocks..).unwrap_or_default());
         let mut id = 0;
         while let Ok(block) = Block::read(&mut input, id, stored.base) {
@@ -249,18 +253,13 @@ impl Inventory {
             if !self.series.contains_key(&id) {
                 put_uint(&mut fresh, id);
                 put_text(&mut fresh, series.name());
+                if fresh.len() > NAMES {
+                    put(&mut fresh);
+                }
             }
             self.add_block(stored.seq, &block, range, series.name());
         }
-        if !fresh.is_empty() {
-            let frame = Frame {
-                use_: Use::Names,
-                seq: stored.seq,
-                base: 0,
-                content: &fresh,
-            };
-            frame.write(out);
-        }
+        put(&mut fresh);
         stored.frame().write(out);
         self.segment.add(stored.seq, stored.base, &stored.head);
         self.segment.bytes += (out.len() - before) as u64;

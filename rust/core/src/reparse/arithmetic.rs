@@ -312,9 +312,11 @@ fn power_of_float(base: f64, exponent: f64) -> Fallible<f64> {
         return Err(invalid("0.0 cannot be raised to a negative power"));
     }
     if finite && base < 0.0 && exponent != exponent.floor() {
-        return Err(invalid(
-            "a negative number to a fractional power is a complex number",
-        ));
+        return Err(invalid(if base.abs().powf(exponent).is_infinite() {
+            "complex exponentiation"
+        } else {
+            "a negative number to a fractional power is a complex number"
+        }));
     }
     let result = base.powf(exponent);
     if finite && result.is_infinite() {

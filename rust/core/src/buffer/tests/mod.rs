@@ -352,6 +352,75 @@ fn samples_that_are_stored_elsewhere_are_announced_too() {
     assert!(!buffer.wait(Duration::ZERO, true));
 }
 
+#[test]
+fn long_texts_do_not_make_a_frame_that_cannot_be_read() {
+    let disk = faulty::Faulty::new(1);
+    let open = || Buffer::on(Box::new(disk.clone()), Options::default()).unwrap();
+    let buffer = open();
+    let start = clock::now().wall;
+    let sample = |number: u8| Sample {
+        timestamp: start + i64::from(number),
+        reading: Reading::Value(Value::Text(
+            char::from(b'a' + number).to_string().repeat(1 << 20).into(),
+        )),
+    };
+    for number in 0..5 {
+        record(&buffer, "u1", sample(number));
+    }
+    buffer.close().unwrap();
+    let all: Vec<Sample> = (0..5).map(sample).collect();
+    assert!(archived(&open(), "u1", i64::MIN, i64::MAX) == all);
+}
+
+#[test]
+fn what_a_cap_costs_of_a_series_does_not_count_as_sent_what_it_has_elsewhere() {
+    let disk = faulty::Faulty::new(1);
+    let options = Options {
+        segment_bytes: 500,
+        max_bytes: 8_000,
+        ..Options::default()
+    };
+    let buffer = Buffer::on(Box::new(disk), options).unwrap();
+    let start = clock::now().wall;
+    let series = buffer.series("W1", Kind::Unsigned16);
+    series.set_level(Level::Permanent);
+    for number in 0..10 {
+        record(&buffer, "W1", int(start + number, number));
+    }
+    buffer.flush().unwrap();
+    series.set_level(Level::Trend);
+    for number in 10..5_000 {
+        record(&buffer, "W1", int(start + number, number * 7_919 % 65_536));
+        if number % 100 == 0 {
+            buffer.flush().unwrap();
+        }
+    }
+    assert!(buffer.statistics().dropped > 1_000);
+    let (taken, _, _) = upload_all(&buffer, |_| false);
+    assert_eq!(taken.iter().filter(|said| said.1 < start + 10).count(), 10);
+    let dropped = buffer.statistics().dropped;
+    assert_eq!(taken.len() as u64 + dropped, 5_000);
+}
+
+#[test]
+fn samples_that_are_sealed_while_others_record_are_counted_right() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    let names = ["W1", "W2", "W3"];
+    let count = 150_000;
+    std::thread::scope(|scope| {
+        for name in names {
+            let buffer = &buffer;
+            scope.spawn(move || (0..count).for_each(|number| record(buffer, name, int(number, 1))));
+        }
+        while buffer.statistics().recorded < 3 * count.unsigned_abs() {
+            buffer.flush().unwrap();
+        }
+    });
+    let figures = buffer.statistics();
+    assert_eq!((figures.recorded, figures.pending), (450_000, 450_000));
+    assert_eq!(archived(&buffer, "W2", i64::MIN, i64::MAX).len(), 150_000);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Record(u8),
