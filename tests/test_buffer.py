@@ -410,6 +410,19 @@ def test_a_buffer_that_nobody_has_any_more_is_saved_and_released(folder: Path) -
         assert archived(database, "W1") == [(1, 1), (2, 2)]
 
 
+def test_what_is_recorded_after_the_end_takes_no_memory_without_bounds(
+    make_offline_device: Maker, open_buffer: Callable[..., BufferedPathpointDatabase]
+) -> None:
+    database = open_buffer(memory_bytes=1 << 20)
+    pathpoint = Pathpoint(make_offline_device(pp_database=database, delayed_boot=True), "d1")
+    database.close()
+    for start in range(1, 500_001, 100_000):
+        pathpoint.set_new_values(array("q", range(start, start + 100_000)), noise(100_000))
+        assert database.statistics().volatile_bytes <= 2 << 20
+    assert pathpoint.current_timestamp == 500_000
+    assert database.statistics().dropped > 200_000
+
+
 # --- One owner ------------------------------------------------------------------------------------
 
 
@@ -565,6 +578,42 @@ def test_a_folder_of_garbage_costs_what_was_in_it_and_no_more(
     for path in (segment, folder / "cursor", folder / "trend-7.segment", folder / "cursor.new"):
         path.write_bytes(garbage)
     check_that_it_goes_on(open_buffer, [])
+
+
+def by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, by_a_folder])
+def test_a_file_that_cannot_be_read_any_more_costs_what_was_in_it_and_that_is_told(
+    harm: Callable[[Path], None],
+    folder: Path,
+    make_offline_device: Maker,
+    open_buffer: Callable[..., BufferedPathpointDatabase],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    database = open_buffer(**SMALL)
+    pathpoint = Pathpoint(make_offline_device(pp_database=database, delayed_boot=True), "d1")
+    for start in range(0, 200_000, 10_000):
+        pathpoint.set_new_values(array("q", range(start, start + 10_000)), noise(10_000))
+        database.flush()
+    segments = sorted(folder.glob("trend-*"))
+    assert len(segments) > 4
+    harm(segments[1])
+    sent = [timestamp for timestamp, _ in upload_all(database)["d1"]]
+    lost = 200_000 - len(sent)
+    gap = next(number for number, timestamp in enumerate(sent) if timestamp != number)
+    assert sent == [*range(gap), *range(gap + lost, 200_000)]
+    figures = database.statistics()
+    assert (figures.pending, figures.dropped, figures.acknowledged) == (0, lost, len(sent))
+    assert lost % 10_000 == 0 < lost < 100_000
+    assert len(pathpoint.get_archive_arrays()[0]) == len(sent)
+    database.checkpoint()
+    assert said(caplog, f"{lost} samples that the server lacks were not found any more") == 1
+    unreadable = said(caplog, f"Samples cannot be read ({segments[1].name}: Is a directory")
+    assert unreadable == (harm is by_a_folder)
+    assert len(caplog.records) == 1 + unreadable
 
 
 # --- Many at once ---------------------------------------------------------------------------------

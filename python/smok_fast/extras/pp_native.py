@@ -275,6 +275,10 @@ class NativePathpointDatabase(BasePathpointDatabase):
             logger.error("There is no room: samples that the server lacks are given up")
         elif what == "damaged":
             logger.error("%s are damaged and were set aside", detail)
+        elif what == "unreadable" and self._is_news(what, detail):
+            logger.error("Samples cannot be read (%s)", detail)
+        elif what == "lost":
+            logger.error("%s samples that the server lacks were not found any more", detail)
         elif what == "clock":
             logger.warning(
                 "The clock was set: what it stamped since the machine booted moves by %s ms", detail

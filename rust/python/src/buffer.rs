@@ -311,7 +311,8 @@ impl Buffer {
     /// What happened that people should be told about, since the last call.
     ///
     /// :return: (what, detail): ``failed`` and why, ``recovered``, ``dropping``, ``damaged`` and
-    ///     where, ``clock`` and by how many milliseconds stamps move
+    ///     where, ``unreadable`` and why, ``lost`` and how many samples, ``clock`` and by how many
+    ///     milliseconds stamps move
     fn take_events(&self) -> Vec<(&'static str, String)> {
         let events = self.core.take_events().into_iter();
         events
@@ -322,6 +323,8 @@ impl Buffer {
                 Event::Damaged(segment, bytes) => {
                     ("damaged", format!("{bytes} bytes of {segment}"))
                 }
+                Event::Unreadable(why) => ("unreadable", why),
+                Event::Lost(count) => ("lost", count.to_string()),
                 Event::ClockSet(shift) => ("clock", shift.to_string()),
             })
             .collect()

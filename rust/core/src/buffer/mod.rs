@@ -183,6 +183,10 @@ pub enum Event {
     Dropping,
     /// Bytes of a segment are no frames: the segment, and how many.
     Damaged(String, u64),
+    /// A segment cannot be read: which, and why.
+    Unreadable(String),
+    /// So many samples that the server lacks were not found any more.
+    Lost(u64),
     /// The clock was set for the first time since boot: by how many milliseconds stamps move.
     ClockSet(i64),
 }
@@ -576,8 +580,8 @@ impl Shared {
         }
         if before + count >= self.options.frame_samples() as u64 {
             self.seal();
-            if self.storage.is_memory() {
-                // Memory does not fail.
+            if self.storage.is_memory() || self.closed.load(Ordering::Acquire) {
+                // Memory does not fail, and who has closed it was told what is lost from then on.
                 let _ = self.commit(clock::now().wall);
             } else {
                 self.thread.wake(|woken| woken.by_hand = true);
