@@ -1110,6 +1110,44 @@ def test_a_folder_that_cannot_be_used_at_the_start_is_used_later(
     assert upload_all(database) == {"W1": [(number + 1, number) for number in range(10, 20)]}
 
 
+def test_a_backlog_in_a_folder_that_appears_only_after_the_start_is_uploaded_after_the_next(
+    folder: Path,
+    open_buffer: Callable[..., BufferedPathpointDatabase],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    database = open_buffer()
+    record(database, "W1", 1, 2, 3)
+    record(database, "W2", 1, 2)
+    database.get_data_to_sync().acknowledge()  # type: ignore[union-attr]
+    record(database, "W1", 4, 5, start=4)
+    record(database, "W2", 3, start=3)
+    database.close()
+    away = folder.with_name("away")
+    folder.rename(away)
+    folder.write_bytes(b"")
+    database = open_buffer()
+    record(database, "W2", 4, start=4)
+    record(database, "W3", 1)
+    assert upload_all(database) == {"W2": [(4, 4)], "W3": [(1, 1)]}
+    folder.unlink()
+    away.rename(folder)
+    wait_until(lambda: is_saved(database), PATIENCE)
+    record(database, "W2", 5, start=5)
+    assert upload_all(database) == {"W2": [(5, 5)]}
+    database.checkpoint()
+    assert said(caplog, "Samples cannot be read (samples of an earlier run have to wait") == 1
+
+    database = open_buffer()
+    assert not database.report.is_damaged
+    assert archived(database, "W2") == [(number, number) for number in range(1, 6)]
+    assert upload_all(database) == {
+        "W1": [(4, 4), (5, 5)],
+        "W2": [(3, 3), (4, 4), (5, 5)],  # some once more: in a wrong order they were
+        "W3": [(1, 1)],
+    }
+    assert open_buffer().get_data_to_sync() is None
+
+
 def test_a_device_starts_and_uploads_whatever_is_in_the_place_of_its_buffer(
     tmp_path: Path, smok_server: LocalServer, recorder: Callable[..., Recorder]
 ) -> None:

@@ -183,7 +183,7 @@ pub enum Event {
     Dropping,
     /// Bytes of a segment are no frames: the segment, and how many.
     Damaged(String, u64),
-    /// A segment cannot be read: which, and why.
+    /// What of the samples cannot be read, and why.
     Unreadable(String),
     /// So many samples that the server lacks were not found any more.
     Lost(u64),
@@ -226,6 +226,8 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// The folder may be somebody else's.
     is_released: AtomicBool,
+    /// Nobody knows what is in the folder if it appears.
+    started_without_folder: AtomicBool,
     written_bytes: AtomicU64,
 }
 
@@ -528,6 +530,7 @@ impl Shared {
             thread: Waiter::default(),
             closed: AtomicBool::new(false),
             is_released: AtomicBool::new(false),
+            started_without_folder: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
         })
     }

@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::cursor::{self, Cursor};
@@ -57,6 +58,9 @@ impl Shared {
             }
             Vec::new()
         });
+        let is_unknown = self.trouble.lock().is_some() && files.is_empty();
+        self.started_without_folder
+            .store(is_unknown, Ordering::Relaxed);
         let cursor = self.read_cursor(&files, &mut report);
         let inventories = self.inventories(&files, &mut report);
         self.take_over(&cursor, &inventories, &mut report);
