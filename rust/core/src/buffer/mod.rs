@@ -189,6 +189,10 @@ pub enum Event {
     Dropping,
     /// Bytes of a segment are no frames: the segment, and how many.
     Damaged(String, u64),
+    /// What of the samples cannot be read, and why.
+    Unreadable(String),
+    /// So many samples that the server lacks were not found any more.
+    Lost(u64),
     /// The clock was set for the first time since boot: by how many milliseconds stamps move.
     ClockSet(i64),
 }
@@ -228,6 +232,8 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// The folder may be somebody else's.
     is_released: AtomicBool,
+    /// Nobody knows what is in the folder if it appears.
+    started_without_folder: AtomicBool,
     written_bytes: AtomicU64,
 }
 
@@ -530,6 +536,7 @@ impl Shared {
             thread: Waiter::default(),
             closed: AtomicBool::new(false),
             is_released: AtomicBool::new(false),
+            started_without_folder: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
         })
     }
@@ -582,8 +589,8 @@ impl Shared {
         }
         if before + count >= self.options.frame_samples() as u64 {
             self.seal();
-            if self.storage.is_memory() {
-                // Memory does not fail.
+            if self.storage.is_memory() || self.closed.load(Ordering::Acquire) {
+                // Memory does not fail, and who has closed it was told what is lost from then on.
                 let _ = self.commit(clock::now().wall);
             } else {
                 self.thread.wake(|woken| woken.by_hand = true);

@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::cursor::{self, Cursor};
@@ -51,9 +52,15 @@ impl Shared {
             self.start_without_disk(&error, &mut report);
         }
         let files = self.storage.list().unwrap_or_else(|error| {
-            report.problems.push(format!("the folder: {error}"));
+            // Most likely it is why the disk cannot be used, too.
+            if self.trouble.lock().is_none() {
+                report.problems.push(format!("the folder: {error}"));
+            }
             Vec::new()
         });
+        let is_unknown = self.trouble.lock().is_some() && files.is_empty();
+        self.started_without_folder
+            .store(is_unknown, Ordering::Relaxed);
         let cursor = self.read_cursor(&files, &mut report);
         let inventories = self.inventories(&files, &mut report);
         self.take_over(&cursor, &inventories, &mut report);
@@ -281,7 +288,7 @@ impl Shared {
 
     /// Makes durable what a process that died may have left without.
     fn make_sure(&self, inventories: &[Inventory], report: &mut BufferReport) {
-        if self.storage.is_read_only() {
+        if self.storage.is_read_only() || self.trouble.lock().is_some() {
             return;
         }
         let mut last_of_level = [None, None];

@@ -24,7 +24,7 @@ use super::block::{Block, Columns};
 use super::log::{Cache, Piece, Walk};
 use super::series::{Position, Series};
 use super::wire::Corrupt;
-use super::{Buffer, Shared};
+use super::{Buffer, Event, Shared};
 use crate::minijson::{EncodingError, Writer};
 use crate::value::{Reading, Value};
 
@@ -334,7 +334,8 @@ impl Shared {
         Ok(done_below)
     }
 
-    /// The whole log was looked at, and nothing waits in it: whatever the figures say.
+    /// The whole log was looked at, and nothing waits in it: what the figures say beside that could
+    /// not be read.
     fn nothing_waits(&self, low: u64, state: &State) {
         let mut log = self.log.lock();
         if low > log.low {
@@ -342,6 +343,8 @@ impl Shared {
             log.changes.other = true;
         }
         if state.suspects.is_empty() && log.low == log.next_seq && log.pending > 0 {
+            self.tell(Event::Lost(log.pending));
+            log.dropped += log.pending;
             log.pending = 0;
             for series in self.names.all() {
                 let mut data = series.data.lock();
