@@ -487,7 +487,9 @@ def segment(folder: Path) -> Path:
     """A file with ten frames of 100 samples, of which the server has 500."""
     database = BufferedPathpointDatabase(folder, durability=NEVER)
     for start in range(0, 1000, 100):
-        record(database, "W1", *(value for _, value in THOUSAND[start : start + 100]), start=start + 1)
+        record(
+            database, "W1", *(value for _, value in THOUSAND[start : start + 100]), start=start + 1
+        )
         database.flush()
         if start < 500:
             database.get_data_to_sync().acknowledge()  # type: ignore[union-attr]
@@ -972,9 +974,7 @@ def test_above_the_cap_the_oldest_of_trend_goes_and_that_is_counted_and_logged_o
 # --- Figures --------------------------------------------------------------------------------------
 
 
-def test_the_figures(
-    folder: Path, open_buffer: Callable[..., BufferedPathpointDatabase]
-) -> None:
+def test_the_figures(folder: Path, open_buffer: Callable[..., BufferedPathpointDatabase]) -> None:
     database = open_buffer()
     nothing = database.statistics()
     assert nothing == BufferStatistics(*[0] * (len(dataclasses.fields(nothing)) - 1), trouble=None)
@@ -1043,7 +1043,7 @@ def test_a_folder_that_goes_away_is_logged_and_samples_wait_in_memory(
             database.flush()
     harm(folder)
     record(database, "W1", *range(10, 20), start=11)
-    with pytest.raises(OSError):  # noqa: PT011 - it says what the system says
+    with pytest.raises(OSError):
         database.flush()
     figures = database.statistics()
     assert figures.trouble
@@ -1053,7 +1053,9 @@ def test_a_folder_that_goes_away_is_logged_and_samples_wait_in_memory(
     wait_until(lambda: is_saved(database), PATIENCE)
     database.checkpoint()
     assert database.statistics().trouble is None
-    assert said(caplog, "Samples cannot be saved") == said(caplog, "Samples can be saved again") == 1
+    assert (
+        said(caplog, "Samples cannot be saved") == said(caplog, "Samples can be saved again") == 1
+    )
     record(database, "W1", *range(20, 30), start=21)
     pending = database.statistics().pending
     database = open_buffer()
@@ -1454,7 +1456,9 @@ class Listing(BasePathpointDatabase):
     def get_current_value(self, pathpoint: str) -> tuple[float, Any]:
         raise NotReadedError
 
-    def get_archive_data(self, pathpoint: str, start: Any, stop: Any) -> Iterator[tuple[float, Any]]:
+    def get_archive_data(
+        self, pathpoint: str, start: Any, stop: Any
+    ) -> Iterator[tuple[float, Any]]:
         return ((timestamp, value) for name, timestamp, value in self.samples if name == pathpoint)
 
     def get_data_to_sync(self) -> None:
@@ -1474,7 +1478,9 @@ def test_a_database_of_the_users_takes_its_place(
     expected = [("W1", 1, 1), ("W1", 2, 2), ("W1", 3, TIMEOUT.reason), ("W1", last, 7)]
     kept = [(name, *sample) for name, *rest in database.samples for sample in told([tuple(rest)])]
     assert kept == expected
-    assert told(pathpoint.get_archive(None)) == [sample for _, *rest in expected for sample in [tuple(rest)]]
+    assert told(pathpoint.get_archive(None)) == [
+        sample for _, *rest in expected for sample in [tuple(rest)]
+    ]
     timestamps, values = pathpoint.get_archive_arrays()
     assert (list(timestamps), values.format) == ([1, 2, 3, last], "d")
     assert not (tmp_path / "state.buffer").exists()

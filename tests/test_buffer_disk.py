@@ -11,7 +11,7 @@ import os
 import random
 import subprocess
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def record(pathpoint: Pathpoint, start: int, values: array[Any]) -> None:
 def check_that_it_is_full(database: BufferedPathpointDatabase, number: int) -> None:
     """Saving fails with this number; what fails is logged when the log is looked at."""
     for _ in range(3):
-        with pytest.raises(OSError) as raised:  # noqa: PT011 - its number is looked at
+        with pytest.raises(OSError) as raised:
             database.flush()
         assert raised.value.errno == number
         database.checkpoint()
@@ -191,7 +191,9 @@ def test_a_disk_that_stays_full_costs_the_oldest_and_no_more_memory(
     with contextlib.closing(BufferedPathpointDatabase(folder, **OPTIONS)) as database:
         assert database.report.pending == figures.pending
         timestamps, kept = database.get_archive_columns("w1", None, None)
-        assert timestamps.tobytes() == array("q", range(figures.dropped + 1, recorded + 1)).tobytes()
+        assert (
+            timestamps.tobytes() == array("q", range(figures.dropped + 1, recorded + 1)).tobytes()
+        )
         assert kept.tobytes() == (values.tobytes() * (recorded // len(values)))[-kept.nbytes :]
 
 
@@ -209,7 +211,9 @@ def test_a_reserve_of_the_disk_is_left_to_others(
         remount(disk, "size=64m")
         database.flush()
         database.checkpoint()
-    assert said(caplog, "Samples cannot be saved") == said(caplog, "Samples can be saved again") == 1
+    assert (
+        said(caplog, "Samples cannot be saved") == said(caplog, "Samples can be saved again") == 1
+    )
 
 
 def test_kill_9_with_a_full_disk_costs_only_what_was_not_saved(disk: Path) -> None:
@@ -266,7 +270,7 @@ def test_a_disk_that_turns_read_only_is_survived(
     with contextlib.closing(BufferedPathpointDatabase(folder, **OPTIONS)) as database:
         assert len(database.report.problems) == 1
         database.on_new_data("W1", 2, 2)
-        with pytest.raises(OSError) as raised:  # noqa: PT011 - its number is looked at
+        with pytest.raises(OSError) as raised:
             database.flush()
         assert raised.value.errno == errno.EROFS
         assert archived(database, "W1") == [(1, 1), (2, 2)]
