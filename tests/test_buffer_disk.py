@@ -119,13 +119,15 @@ def test_a_device_with_a_full_disk_uploads_and_recovers_by_itself(
     folder = disk / "buffer"
     options = {**OPTIONS, "durability": 0.01}
     certificate = device_certificate(DEVICE_ID)
-    with contextlib.closing(BufferedPathpointDatabase(folder, **options)) as database:
-        with Recorder(certificate, smok_server.url, pp_database=database) as device:
-            device.record("W1", 1, 2)
-            device.record("u1", "before", "\0", "after")  # there is no room for a quarantine
-            wait_until(lambda: database.statistics().trouble, PATIENCE)
-            delivered = {"W1": [(1, 1), (2, 2)], "u1": [(1, "before"), (3, "after")]}
-            wait_until(lambda: held(smok_server.admin).get("W1") == delivered["W1"], PATIENCE)
+    with (
+        contextlib.closing(BufferedPathpointDatabase(folder, **options)) as database,
+        Recorder(certificate, smok_server.url, pp_database=database) as device,
+    ):
+        device.record("W1", 1, 2)
+        device.record("u1", "before", "\0", "after")  # there is no room for a quarantine
+        wait_until(lambda: database.statistics().trouble, PATIENCE)
+        delivered = {"W1": [(1, 1), (2, 2)], "u1": [(1, "before"), (3, "after")]}
+        wait_until(lambda: held(smok_server.admin).get("W1") == delivered["W1"], PATIENCE)
             filler.free()
             wait_until(lambda: pending(device) == 0, PATIENCE)
             wait_until(lambda: database.statistics().trouble is None, PATIENCE)
@@ -413,7 +415,7 @@ def record_ten_million(folder: Path, memory_bytes: int) -> dict[str, Any]:
 def test_memory_stays_flat_while_offline_for_10_million_samples(tmp_path: Path) -> None:
     found = record_ten_million(tmp_path / "buffer", 32 * MiB)
     print(
-        f"10 M samples take {found['bytes'] / MiB:.1f} MiB and {found['growth']:.1f} MiB of memory, "
+        f"10 M samples take {found['bytes'] / MiB:.1f} MiB, {found['growth']:.1f} MiB of memory, "
         f"and are reopened in {found['reopened']:.3f} s"
     )
     assert found["growth"] < 20
