@@ -128,11 +128,11 @@ def test_a_device_with_a_full_disk_uploads_and_recovers_by_itself(
         wait_until(lambda: database.statistics().trouble, PATIENCE)
         delivered = {"W1": [(1, 1), (2, 2)], "u1": [(1, "before"), (3, "after")]}
         wait_until(lambda: held(smok_server.admin).get("W1") == delivered["W1"], PATIENCE)
-            filler.free()
-            wait_until(lambda: pending(device) == 0, PATIENCE)
-            wait_until(lambda: database.statistics().trouble is None, PATIENCE)
-            assert held(smok_server.admin) == delivered
-            assert [sample.value for sample in database.quarantine.samples()] == ["\0"]
+        filler.free()
+        wait_until(lambda: pending(device) == 0, PATIENCE)
+        wait_until(lambda: database.statistics().trouble is None, PATIENCE)
+        assert held(smok_server.admin) == delivered
+        assert [sample.value for sample in database.quarantine.samples()] == ["\0"]
     with contextlib.closing(BufferedPathpointDatabase(folder, **options)) as database:
         assert archived(database, "W1") == [(1, 1), (2, 2)]
         assert database.get_data_to_sync() is None
