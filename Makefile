@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := $(shell find rust -name '*.rs' -not -path '*/target/*') $(shell find rust -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: demo test nightly fuzz lint bench wheels clean
+.PHONY: demo test nightly soak fuzz lint bench wheels clean
 
 # The package, editable, with everything a developer needs; rebuilt when the Rust sources change.
 READY := $(VENV)/.ready
@@ -24,6 +24,14 @@ test: $(READY)
 # Expressions against CPython's own eval, many times over.
 nightly: $(READY)
 	SMOK_FAST_EXAMPLES=200000 $(BIN)/python -m pytest tests/test_reparse_oracle.py
+
+# The durable buffer: many times the kills, and of the model test many times the cases. About half an
+# hour.
+SOAK_KILLS ?= 5000
+SOAK_TIMES ?= 200
+soak: $(READY)
+	SMOK_FAST_KILLS=$(SOAK_KILLS) $(BIN)/python -m pytest tests/test_buffer_kill.py
+	SMOK_MODEL_TIMES=$(SOAK_TIMES) cargo test --quiet --package smok-core buffer
 
 # Ten minutes for each fuzz target; needs cargo-fuzz. The committed inputs are where they start.
 FUZZ_SECONDS ?= 600

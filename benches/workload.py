@@ -27,6 +27,8 @@ SECTIONS = 100_000
 
 #: What an upload carries: pathpoints, and samples of each.
 BODY = (100, 1_000)
+#: How many times that ours has on its disk: it builds bodies from what is stored.
+BACKLOG = 10
 START = 1_700_000_000_000
 
 #: How often a reparse pathpoint is asked for its value.

@@ -76,6 +76,9 @@ def run(
         try:
             yield program
             program.end()
+        except Exception as error:
+            error.add_note(f"{name} has logged:\n{program.logged}")
+            raise
         finally:
             program.process.kill()
             program.process.wait()

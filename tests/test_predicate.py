@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -154,6 +156,21 @@ def test_an_opened_event_carries_the_predicate_and_a_closed_one_its_end(
     assert list(device.evt_database.get_open_events()) == []
     unnamed = statistic.open_event("", Color.WHITE)
     assert unnamed is not None and unnamed.message == "Boiler"
+
+
+def test_what_a_statistic_opens_or_closes_does_not_wait_for_the_next_cycle(
+    device: SMOKDevice,
+) -> None:
+    upload = device._events
+    upload.run()
+    assert upload.delay(time.monotonic()) == math.inf
+    event = a_statistic(device).open_event("92 °C", Color.RED)
+    assert event is not None
+    assert upload.delay(time.monotonic()) == 0
+    upload.run()
+    assert upload.delay(time.monotonic()) == math.inf
+    a_statistic(device).close_event(event)
+    assert upload.delay(time.monotonic()) == 0
 
 
 def test_no_event_is_opened_in_a_window_of_silence_in_the_devices_time_zone(

@@ -54,18 +54,6 @@ def quick(tmp_path: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 16 MiB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
-    if os.getuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("only who may mount a disk can have one that is full")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def rows(path: Path, table: str) -> list[Any]:
     """What another process finds in the file."""
     with contextlib.closing(sqlite3.connect(path)) as connection:

@@ -199,7 +199,8 @@ class Buffer:
         """What happened that people should be told about, since the last call.
 
         :return: (what, detail): ``failed`` and why, ``recovered``, ``dropping``, ``damaged`` and
-            where, ``clock`` and by how many milliseconds stamps move
+            where, ``unreadable`` and why, ``lost`` and how many samples, ``clock`` and by how many
+            milliseconds stamps move
         """
     def report(self) -> dict[str, Any]:
         """What was found when it was opened; see smok_fast.extras.BufferReport."""

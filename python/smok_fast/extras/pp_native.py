@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ logger = logging.getLogger(__name__)
 #: seconds, so that orders need not wait long for it.
 UPLOAD_BYTES = 256 * 1024
 
-#: How often at most it is logged that samples of the same pathpoint were set aside, in seconds.
+#: How often at most it is logged that samples of the same pathpoint were set aside, or that samples
+#: were given up, in seconds.
 LOG_EVERY = 3600.0
 
 
@@ -161,7 +163,7 @@ class NativePathpointDatabase(BasePathpointDatabase):
     def __init__(self, buffer: Buffer, quarantine: Quarantine) -> None:
         self.buffer = buffer
         self.quarantine = quarantine
-        self._logged: dict[str, float] = {}
+        self._logged: dict[tuple[str, str], float] = {}
 
     def checkpoint(self) -> None:
         """Log what has happened to the buffer. Called by CommunicatorThread."""
@@ -249,9 +251,7 @@ class NativePathpointDatabase(BasePathpointDatabase):
             self._report_set_aside(entry["path"], len(entry["values"]), reason)
 
     def _report_set_aside(self, path: str, count: int, reason: str) -> None:
-        now = time.monotonic()
-        if now - self._logged.get(path, -LOG_EVERY) >= LOG_EVERY:
-            self._logged[path] = now
+        if self._is_news("set aside", path):
             logger.warning(
                 "The server rejects %d samples of %s; such are kept in the quarantine: %s",
                 count,
@@ -259,15 +259,26 @@ class NativePathpointDatabase(BasePathpointDatabase):
                 reason,
             )
 
+    def _is_news(self, what: str, path: str = "") -> bool:
+        now = time.monotonic()
+        if now - self._logged.get((what, path), -math.inf) < LOG_EVERY:
+            return False
+        self._logged[what, path] = now
+        return True
+
     def _log(self, what: str, detail: str) -> None:
         if what == "failed":
             logger.error("Samples cannot be saved (%s); they wait in memory", detail)
         elif what == "recovered":
             logger.warning("Samples can be saved again")
-        elif what == "dropping":
+        elif what == "dropping" and self._is_news(what):
             logger.error("There is no room: samples that the server lacks are given up")
         elif what == "damaged":
             logger.error("%s are damaged and were set aside", detail)
+        elif what == "unreadable" and self._is_news(what, detail):
+            logger.error("Samples cannot be read (%s)", detail)
+        elif what == "lost":
+            logger.error("%s samples that the server lacks were not found any more", detail)
         elif what == "clock":
             logger.warning(
                 "The clock was set: what it stamped since the machine booted moves by %s ms", detail

@@ -154,7 +154,7 @@ class BaseStatistic(abc.ABC):
     def open_event(
         self, msg: str, color: Color, metadata: Mapping[str, str] | None = None
     ) -> Event | None:
-        """Open an event, unless the predicate is to keep silent now.
+        """Open an event, unless the predicate is to keep silent now. The server is told soon.
 
         :param msg: what happened; the predicate's name is put before it
         :param color: how severe it is
@@ -177,16 +177,18 @@ class BaseStatistic(abc.ABC):
             metadata={**(metadata or {}), "predicate_id": self.predicate_id},
         )
         self.device.evt_database.add_event(event)
+        self.device._upload_events()
         return event
 
     def close_event(self, event: Event) -> None:
-        """Close an event, now unless its ``ended_on`` says when.
+        """Close an event, now unless its ``ended_on`` says when. The server is told soon.
 
         :param event: the event, as :meth:`open_event` or the device gave it
         """
         if not event.is_closed():
             event.ended_on = int(time.time())
         self.device.evt_database.close_event(event)
+        self.device._upload_events()
 
     def on_group_changed(self, new_group: str) -> None:
         """The notification group has changed. If overridden, it must set :attr:`group`."""

@@ -15,7 +15,7 @@ use smok_core::value::{Reading, Sample, Value};
 use crate::inspect::SampleSweep;
 use crate::numbers::Numbers;
 use crate::queue::duration;
-use crate::value;
+use crate::{errors, value};
 
 /// Body, token, number of samples, whether it is the last try.
 type PyUpload<'py> = (Bound<'py, PyBytes>, u64, u64, bool);
@@ -108,7 +108,9 @@ impl Buffer {
             },
             ..Options::default()
         };
-        let core = py.detach(|| Core::open(&folder, options))?;
+        let core = py
+            .detach(|| Core::open(&folder, options))
+            .map_err(errors::system)?;
         Ok(Buffer {
             core: Arc::new(core),
         })
@@ -121,7 +123,9 @@ impl Buffer {
     #[staticmethod]
     #[allow(clippy::needless_pass_by_value)] // PyO3 makes one for the call
     fn look_at(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
-        let core = py.detach(|| Core::look_at(&folder))?;
+        let core = py
+            .detach(|| Core::look_at(&folder))
+            .map_err(errors::system)?;
         Ok(Buffer {
             core: Arc::new(core),
         })
@@ -334,20 +338,21 @@ impl Buffer {
     ///
     /// :raises OSError: it is not; it stays in memory, and is tried again later
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| self.core.flush())?)
+        py.detach(|| self.core.flush()).map_err(errors::system)
     }
 
     /// Make durable what is not, end the buffer's thread, and give the folder back.
     ///
     /// :raises OSError: something could not be made durable
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| self.core.close())?)
+        py.detach(|| self.core.close()).map_err(errors::system)
     }
 
     /// What happened that people should be told about, since the last call.
     ///
     /// :return: (what, detail): ``failed`` and why, ``recovered``, ``dropping``, ``damaged`` and
-    ///     where, ``clock`` and by how many milliseconds stamps move
+    ///     where, ``unreadable`` and why, ``lost`` and how many samples, ``clock`` and by how many
+    ///     milliseconds stamps move
     fn take_events(&self) -> Vec<(&'static str, String)> {
         let events = self.core.take_events().into_iter();
         events
@@ -358,6 +363,8 @@ impl Buffer {
                 Event::Damaged(segment, bytes) => {
                     ("damaged", format!("{bytes} bytes of {segment}"))
                 }
+                Event::Unreadable(why) => ("unreadable", why),
+                Event::Lost(count) => ("lost", count.to_string()),
                 Event::ClockSet(shift) => ("clock", shift.to_string()),
             })
             .collect()

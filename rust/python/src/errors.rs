@@ -1,6 +1,8 @@
 //! The one place that maps errors between the core and Python.
 
-use pyo3::exceptions::PyRuntimeError;
+use std::io;
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -113,4 +115,14 @@ pub fn not_attached(py: Python<'_>) -> PyErr {
 /// The error of a queue that was closed.
 pub fn closed(error: Closed) -> PyErr {
     PyRuntimeError::new_err(error.to_string())
+}
+
+/// What the system refused: an `OSError` with its `errno`, if it has one.
+pub fn system(error: io::Error) -> PyErr {
+    let Some(code) = error.raw_os_error() else {
+        return error.into();
+    };
+    let text = error.to_string();
+    let text = text.trim_end_matches(&format!(" (os error {code})"));
+    PyOSError::new_err((code, text.to_owned()))
 }

@@ -383,21 +383,30 @@ impl<'a> Block<'a> {
 
     /// Appends its samples.
     pub fn decode(&self, columns: &mut Columns, out: &mut Vec<Sample>) -> Result<(), Corrupt> {
+        self.visit(columns, |timestamp, reading| {
+            out.push(Sample { timestamp, reading });
+        })
+    }
+
+    /// Calls `each` with its samples.
+    pub fn visit(
+        &self,
+        columns: &mut Columns,
+        mut each: impl FnMut(i64, Reading),
+    ) -> Result<(), Corrupt> {
         let mut body = self.body;
         let mut timestamp = self.start(&mut body)?;
-        if self.count > 1 {
-            body.uint()?;
-        } else {
-            let reading = get_single(self.control & CLASS, &mut body)?;
-            out.push(Sample { timestamp, reading });
+        if self.count == 1 {
+            each(timestamp, get_single(self.control & CLASS, &mut body)?);
             return Ok(());
         }
+        body.uint()?;
         let Columns { steps, ints } = columns;
         steps.clear();
         ints::decode(&mut body, self.count - 1, steps)?;
         let mut steps = steps.iter();
         let mut push = |reading: Reading| {
-            out.push(Sample { timestamp, reading });
+            each(timestamp, reading);
             timestamp = timestamp.wrapping_add(steps.next().copied().unwrap_or(0));
         };
         match self.control & CLASS {

@@ -39,6 +39,7 @@ impl Shared {
         let mut writer = self.writer.lock();
         self.seal();
         if self.storage.is_read_only() || self.is_released.load(Ordering::Acquire) {
+            self.bound_memory();
             return self.nothing_to_write();
         }
         let mut written = self.write(&mut writer, now);

@@ -9,11 +9,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Shared;
 use super::commit::Writer;
 use super::frame::{self, Found, Frame, Use};
+use super::log::parse_segment_name;
 use super::series::{Position, Series};
 use super::wire::{Corrupt, Input, put_int, put_text, put_uint};
+use super::{Event, Shared};
 
 /// The file's name.
 pub(super) const FILE: &str = "cursor";
@@ -141,6 +142,9 @@ impl Shared {
         boots: &BTreeMap<u32, i64>,
     ) -> io::Result<()> {
         self.storage.prepare()?;
+        if self.has_unseen_segments()? {
+            return Ok(());
+        }
         let mut bytes = Vec::new();
         // Whatever fails from here on leaves the file in doubt.
         match file.bytes.take() {
@@ -162,6 +166,26 @@ impl Shared {
         }
         self.count_written(bytes.len());
         Ok(())
+    }
+
+    /// Whether the folder appeared after the start and has segments of an earlier run. What the
+    /// server has of those only its own cursor says, so that is left alone until the next start:
+    /// then samples of this run are sent again.
+    fn has_unseen_segments(&self) -> io::Result<bool> {
+        if !self.started_without_folder.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let files = self.storage.list()?;
+        let log = self.log.lock();
+        let mut segments = files
+            .iter()
+            .filter_map(|(name, _)| parse_segment_name(name));
+        let unseen = segments.any(|(_, first_seq)| !log.segments.contains_key(&first_seq));
+        if unseen {
+            let why = "samples of an earlier run have to wait for the next start";
+            self.tell(Event::Unreadable(why.into()));
+        }
+        Ok(unseen)
     }
 }
 

@@ -48,7 +48,10 @@ pub(super) struct Segment {
     pub name: String,
     pub level: Level,
     pub first_seq: u64,
-    /// The number of its last frame; later ones in the file do not count.
+    /// Frames up to this number are those of segments before it: when a write fails, nobody knows
+    /// what is in the file, and the same frames are written to another one.
+    pub after: u64,
+    /// The number of its last frame.
     pub last_seq: u64,
     pub bytes: u64,
     pub samples: u64,
@@ -66,6 +69,7 @@ impl Segment {
             name: segment_name(level, first_seq),
             level,
             first_seq,
+            after: 0,
             last_seq: first_seq,
             bytes: 0,
             samples: 0,
@@ -73,6 +77,11 @@ impl Segment {
             highest: i64::MIN,
             unset_clock: false,
         }
+    }
+
+    /// Whether a frame with this number is the segment's and may follow.
+    pub fn may_add(&self, seq: u64) -> bool {
+        seq > self.after && (seq > self.last_seq || self.samples == 0)
     }
 
     /// Takes account of a frame.
@@ -244,17 +253,16 @@ impl Loaded {
         let mut frames = Vec::new();
         let mut names = HashMap::new();
         let mut damage = Vec::new();
-        let mut before = None;
+        let mut before = segment.after;
         let mut ends = segment::Ends::default();
         for found in frame::scan(&bytes) {
             match found {
                 Found::Frame(at, frame) => {
                     ends.pass(&frame);
                     if frame.use_ == Use::Data
-                        && frame.seq <= segment.last_seq
-                        && before < Some(frame.seq)
+                        && (before + 1..=segment.last_seq).contains(&frame.seq)
                     {
-                        before = Some(frame.seq);
+                        before = frame.seq;
                         let start = at + frame::HEADER;
                         let content = start..start + frame.content.len();
                         frames.push((frame.seq, frame.base, content));

@@ -189,6 +189,10 @@ pub enum Event {
     Dropping,
     /// Bytes of a segment are no frames: the segment, and how many.
     Damaged(String, u64),
+    /// What of the samples cannot be read, and why.
+    Unreadable(String),
+    /// So many samples that the server lacks were not found any more.
+    Lost(u64),
     /// The clock was set for the first time since boot: by how many milliseconds stamps move.
     ClockSet(i64),
 }
@@ -228,7 +232,16 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// The folder may be somebody else's.
     is_released: AtomicBool,
+    /// Nobody knows what is in the folder if it appears.
+    started_without_folder: AtomicBool,
     written_bytes: AtomicU64,
+}
+
+/// How many samples the heads had before some were added, and how many were.
+#[derive(Clone, Copy)]
+struct Unsealed {
+    before: u64,
+    count: u64,
 }
 
 /// The series by name and by id.
@@ -523,6 +536,7 @@ impl Shared {
             thread: Waiter::default(),
             closed: AtomicBool::new(false),
             is_released: AtomicBool::new(false),
+            started_without_folder: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
         })
     }
@@ -548,22 +562,25 @@ impl Shared {
             && (self.unsealed.load(Ordering::Relaxed) > 0 || self.log.lock().pending > 0)
     }
 
-    /// Counts samples that are added to a head, whose data is locked, so that nobody takes them out
-    /// before they count. Returns how many there were before.
-    fn count_unsealed(&self, count: u64) -> u64 {
-        if !self.keeps_samples {
-            return 0;
-        }
-        self.unsealed.fetch_add(count, Ordering::Relaxed)
+    /// Counts samples that were added to a head. Called with the series locked, so that whoever
+    /// seals them finds them counted.
+    fn add_unsealed(&self, count: u64) -> Unsealed {
+        let before = if self.keeps_samples {
+            self.unsealed.fetch_add(count, Ordering::Relaxed)
+        } else {
+            0
+        };
+        Unsealed { before, count }
     }
 
-    /// Takes account of samples that were added to a head and counted.
-    fn note_unsealed(&self, before: u64, count: u64) {
+    /// Does what there is to do about samples that were added to a head. Called with nothing locked.
+    fn note_unsealed(&self, unsealed: Unsealed) {
         if !self.keeps_samples {
             self.waiter.wake(|woken| woken.by_data = true);
             return;
         }
-        if before == 0 {
+        let Unsealed { before, count } = unsealed;
+        if before == 0 && count > 0 {
             self.waiter.wake(|_| {});
             // With no loss window whoever records commits.
             if !self.options.durability.is_zero() {
@@ -572,8 +589,8 @@ impl Shared {
         }
         if before + count >= self.options.frame_samples() as u64 {
             self.seal();
-            if self.storage.is_memory() {
-                // Memory does not fail.
+            if self.storage.is_memory() || self.closed.load(Ordering::Acquire) {
+                // Memory does not fail, and who has closed it was told what is lost from then on.
                 let _ = self.commit(clock::now().wall);
             } else {
                 self.thread.wake(|woken| woken.by_hand = true);

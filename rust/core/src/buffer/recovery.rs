@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::cursor::{self, Cursor};
@@ -27,7 +28,7 @@ pub struct BufferReport {
     pub samples: u64,
     /// Samples of those that the server lacks.
     pub pending: u64,
-    /// Bytes of torn ends, and of frames that later segments repeat; they were cut off.
+    /// Bytes of torn ends, which were cut off.
     pub truncated_bytes: u64,
     /// Bytes that are no frames, or samples of which nobody knows the pathpoint; they are set
     /// aside.
@@ -51,9 +52,15 @@ impl Shared {
             self.start_without_disk(&error, &mut report);
         }
         let files = self.storage.list().unwrap_or_else(|error| {
-            report.problems.push(format!("the folder: {error}"));
+            // Most likely it is why the disk cannot be used, too.
+            if self.trouble.lock().is_none() {
+                report.problems.push(format!("the folder: {error}"));
+            }
             Vec::new()
         });
+        let is_unknown = self.trouble.lock().is_some() && files.is_empty();
+        self.started_without_folder
+            .store(is_unknown, Ordering::Relaxed);
         let cursor = self.read_cursor(&files, &mut report);
         let inventories = self.inventories(&files, &mut report);
         self.take_over(&cursor, &inventories, &mut report);
@@ -104,11 +111,16 @@ impl Shared {
         segments.sort_unstable_by_key(|segment| segment.first_seq);
         let mut inventories = Vec::new();
         for level in LEVELS {
-            let of_level = || segments.iter().filter(|segment| segment.level == level);
-            let nexts = of_level().skip(1).map(|segment| segment.first_seq);
-            for (segment, until) in of_level().zip(nexts.chain([u64::MAX])) {
-                match self.inventory(segment, until, report) {
-                    Ok(inventory) => inventories.push(inventory),
+            let mut after = 0;
+            for segment in segments.iter_mut().filter(|segment| segment.level == level) {
+                segment.after = after;
+                match self.inventory(segment, report) {
+                    Ok(inventory) => {
+                        if inventory.segment.samples > 0 {
+                            after = inventory.segment.last_seq;
+                        }
+                        inventories.push(inventory);
+                    }
                     // Whoever writes may have forgotten it while a reader looks.
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(error) => report.problems.push(format!("{}: {error}", segment.name)),
@@ -119,21 +131,16 @@ impl Shared {
         inventories
     }
 
-    fn inventory(
-        &self,
-        segment: &Segment,
-        until: u64,
-        report: &mut BufferReport,
-    ) -> io::Result<Inventory> {
-        if let Some(mut inventory) = self.indexed(segment)?
-            && inventory.segment.last_seq < until
+    fn inventory(&self, segment: &Segment, report: &mut BufferReport) -> io::Result<Inventory> {
+        if segment.after < segment.first_seq
+            && let Some(mut inventory) = self.indexed(segment)?
         {
             inventory.durable = segment.bytes;
             return Ok(inventory);
         }
         let length = usize::try_from(segment.bytes).unwrap_or(usize::MAX);
         let bytes = self.storage.read(&segment.name, 0, length)?;
-        let mut inventory = Inventory::from_frames(segment, &bytes, until);
+        let mut inventory = Inventory::from_frames(segment, &bytes);
         if let Some(end) = inventory.torn_at {
             report.truncated_bytes += (bytes.len() - end) as u64;
             inventory.segment.bytes = end as u64;
@@ -281,7 +288,7 @@ impl Shared {
 
     /// Makes durable what a process that died may have left without.
     fn make_sure(&self, inventories: &[Inventory], report: &mut BufferReport) {
-        if self.storage.is_read_only() {
+        if self.storage.is_read_only() || self.trouble.lock().is_some() {
             return;
         }
         let mut last_of_level = [None, None];
@@ -324,6 +331,8 @@ impl Shared {
             let is_sound = inventory.damage.is_empty()
                 && inventory.nameless == 0
                 && inventory.torn_at.is_none()
+                // Its index would leave out what it repeats, which counts once the other is gone.
+                && segment.after < segment.first_seq
                 && segment.bytes > 0;
             if let Some(active) = writer.active.get_mut(segment.level as usize) {
                 let can_go_on = is_sound && ids_agree && !inventory.finished;

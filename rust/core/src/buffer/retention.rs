@@ -162,7 +162,7 @@ impl Shared {
     /// A segment could not be read. If it is gone, somebody has forgotten it meanwhile.
     pub(super) fn note_unreadable(&self, segment: &Segment, error: &io::Error) {
         if error.kind() != io::ErrorKind::NotFound {
-            self.tell(Event::Failed(format!("{}: {error}", segment.name)));
+            self.tell(Event::Unreadable(format!("{}: {error}", segment.name)));
         }
     }
 }

@@ -155,9 +155,8 @@ impl Inventory {
         out.extend_from_slice(&MARK);
     }
 
-    /// Of a segment whose index cannot be used: all frames are looked at, up to the number with
-    /// which the next segment begins.
-    pub fn from_frames(segment: &Segment, bytes: &[u8], until: u64) -> Self {
+    /// Of a segment whose index cannot be used: all its frames are looked at.
+    pub fn from_frames(segment: &Segment, bytes: &[u8]) -> Self {
         let mut inventory = Inventory::new(segment.clone());
         let mut ids = BTreeMap::new();
         for found in frame::scan(bytes) {
@@ -168,16 +167,11 @@ impl Inventory {
         let mut ends = Ends::default();
         for found in frame::scan(bytes) {
             match found {
-                // A later segment repeats it, since nobody knew whether it was durable here.
-                Found::Frame(at, frame) if frame.use_ == Use::Data && frame.seq >= until => {
-                    inventory.torn_at = Some(at);
-                    break;
-                }
                 Found::Frame(at, frame) => {
                     ends.pass(&frame);
                     let end = at + frame.len();
                     if frame.use_ == Use::Data
-                        && inventory.is_next(frame.seq)
+                        && inventory.segment.may_add(frame.seq)
                         && inventory.add_frame(&frame, &ids).is_err()
                     {
                         inventory.damage.push((at, end));
@@ -189,11 +183,6 @@ impl Inventory {
             }
         }
         inventory
-    }
-
-    /// Whether a frame with this number may follow.
-    fn is_next(&self, seq: u64) -> bool {
-        seq > self.segment.last_seq || self.segment.samples == 0
     }
 
     fn add_frame(

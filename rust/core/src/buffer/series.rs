@@ -175,10 +175,10 @@ impl Series {
             });
         }
         self.push(&mut data, sample, false);
-        let before = self.shared.count_unsealed(1);
+        let unsealed = self.shared.add_unsealed(1);
         drop(data);
         self.read_finished(clock::monotonic());
-        self.shared.note_unsealed(before, 1);
+        self.shared.note_unsealed(unsealed);
         Ok(())
     }
 
@@ -198,14 +198,14 @@ impl Series {
                     refused += 1;
                 }
             }
-            let before = self.shared.count_unsealed(count);
+            let unsealed = self.shared.add_unsealed(count);
             drop(data);
             if count + refused == 0 {
                 break;
             }
             self.shared.refused.fetch_add(refused, Ordering::Relaxed);
             self.read_finished(clock::monotonic());
-            self.shared.note_unsealed(before, count);
+            self.shared.note_unsealed(unsealed);
             recorded += count;
         }
         recorded
@@ -219,10 +219,10 @@ impl Series {
         let mut data = self.data.lock();
         let timestamp = data.stamp(moment);
         self.push(&mut data, Sample { timestamp, reading }, true);
-        let before = self.shared.count_unsealed(1);
+        let unsealed = self.shared.add_unsealed(1);
         drop(data);
         self.read_finished(moment.monotonic);
-        self.shared.note_unsealed(before, 1);
+        self.shared.note_unsealed(unsealed);
         timestamp
     }
 

@@ -22,7 +22,7 @@ pub trait Storage: Send + Sync {
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
     /// At most `length` bytes from an offset.
     fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
-    /// Writes bytes at the end of a file, which is at `at`; makes the file at 0.
+    /// Writes bytes at the end of a file, which is at `at`; makes the file anew at 0.
     fn append(&self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes a file's content durable.
     fn sync(&self, name: &str) -> io::Result<()>;
@@ -178,7 +178,12 @@ impl Storage for Disk {
     }
 
     fn append(&self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file(name, at == 0)?.write_all_at(bytes, at)
+        let file = self.file(name, at == 0)?;
+        if at == 0 {
+            // It may be there, from a try that failed.
+            file.set_len(0)?;
+        }
+        file.write_all_at(bytes, at)
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
@@ -266,9 +271,10 @@ impl Storage for Memory {
         Ok(bytes.get(start..end).unwrap_or_default().to_vec())
     }
 
-    fn append(&self, name: &str, _at: u64, bytes: &[u8]) -> io::Result<()> {
+    fn append(&self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
         let mut files = self.files.lock();
         let file = files.entry(name.to_owned()).or_default();
+        file.truncate(usize::try_from(at).unwrap_or(usize::MAX));
         // Doubling would take up to twice what is in it.
         file.reserve_exact(bytes.len().max(file.len() / 8));
         file.extend_from_slice(bytes);

@@ -24,13 +24,16 @@ use super::block::{Block, Columns};
 use super::log::{Cache, Piece, Walk};
 use super::series::{Position, Series};
 use super::wire::Corrupt;
-use super::{Buffer, Shared};
+use super::{Buffer, Event, Shared};
 use crate::minijson::{EncodingError, Writer};
-use crate::value::{Reading, Sample, Value};
+use crate::value::{Reading, Value};
 
 /// The bytes that a body's own header and the header of each pathpoint can take at most, names
 /// aside.
 const HEADERS: usize = 32;
+
+/// How many bytes a sample of a register takes.
+const USUAL_SAMPLE: usize = 12;
 
 /// How many samples in a row have to be set aside until a series counts as poison.
 const STRIKES: u32 = 8;
@@ -62,7 +65,7 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 pub struct Upload {
     /// The MiniJSON body.
-    pub body: Arc<[u8]>,
+    pub body: Arc<Vec<u8>>,
     /// What to acknowledge or refuse it with.
     pub token: u64,
     /// How many samples it carries.
@@ -331,7 +334,8 @@ impl Shared {
         Ok(done_below)
     }
 
-    /// The whole log was looked at, and nothing waits in it: whatever the figures say.
+    /// The whole log was looked at, and nothing waits in it: what the figures say beside that could
+    /// not be read.
     fn nothing_waits(&self, low: u64, state: &State) {
         let mut log = self.log.lock();
         if low > log.low {
@@ -339,6 +343,8 @@ impl Shared {
             log.changes.other = true;
         }
         if state.suspects.is_empty() && log.low == log.next_seq && log.pending > 0 {
+            self.tell(Event::Lost(log.pending));
+            log.dropped += log.pending;
             log.pending = 0;
             for series in self.names.all() {
                 let mut data = series.data.lock();
@@ -384,7 +390,6 @@ struct Body {
     samples: u64,
     is_full: bool,
     columns: Columns,
-    decoded: Vec<Sample>,
 }
 
 impl Body {
@@ -399,7 +404,6 @@ impl Body {
             samples: 0,
             is_full: false,
             columns: Columns::default(),
-            decoded: Vec::new(),
         }
     }
 
@@ -432,53 +436,43 @@ impl Body {
         if has >= at(piece, last) {
             return Ok(Ok(true));
         }
-        self.decoded.clear();
-        block.decode(&mut self.columns, &mut self.decoded)?;
         let shift = if block.stamped { shift } else { 0 };
-        let mut decoded = std::mem::take(&mut self.decoded);
-        let waiting = decoded
-            .iter_mut()
-            .skip_while(|sample| at(piece, sample.timestamp) <= has);
-        let added = self.add_samples(piece, series, waiting, shift);
-        self.decoded = decoded;
-        Ok(added)
-    }
-
-    fn add_samples<'a>(
-        &mut self,
-        piece: &Piece,
-        series: &Arc<Series>,
-        samples: impl Iterator<Item = &'a mut Sample>,
-        shift: i64,
-    ) -> Result<bool, EncodingError> {
-        let is_first_ever = self.samples == 0;
+        let seq = piece.seq();
         let (max_bytes, most_samples) = (self.max_bytes, self.most_samples);
         let (mut bytes, mut count) = (self.bytes, self.samples);
+        let mut columns = std::mem::take(&mut self.columns);
         let Some(part) = self.part(series) else {
             self.is_full = true;
-            return Ok(false);
+            return Ok(Ok(false));
         };
         if part.samples == 0 {
             bytes += HEADERS + series.name().len();
         }
-        let mut is_full = false;
-        for sample in samples {
+        part.values.reserve(block.count * USUAL_SAMPLE);
+        let mut all = Ok(true);
+        let visited = block.visit(&mut columns, |timestamp, reading| {
+            let position = Position { seq, timestamp };
+            if position <= has || !matches!(all, Ok(true)) {
+                return;
+            }
             let before = part.values.len();
-            let recorded = sample.timestamp;
-            sample.timestamp = recorded.saturating_add(shift);
-            write_sample(&mut Writer::new(&mut part.values), sample)?;
-            let more = part.values.len() - before;
-            let is_first = is_first_ever && part.samples == 0;
-            if count == most_samples || bytes + more > max_bytes && !is_first {
+            let stamp = timestamp.saturating_add(shift);
+            if let Err(error) = write_sample(&mut part.values, stamp, &reading) {
                 part.values.truncate(before);
-                is_full = true;
-                break;
+                all = Err(error);
+                return;
+            }
+            let more = part.values.len() - before;
+            if count == most_samples || bytes + more > max_bytes && count > 0 {
+                part.values.truncate(before);
+                all = Ok(false);
+                return;
             }
             bytes += more;
             count += 1;
             part.samples += 1;
-            part.up_to = at(piece, recorded);
-        }
+            part.up_to = position;
+        });
         let is_empty = part.samples == 0;
         if is_empty {
             self.parts.pop();
@@ -486,9 +480,10 @@ impl Body {
         } else {
             self.bytes = bytes;
         }
+        self.columns = columns;
         self.samples = count;
-        self.is_full = is_full;
-        Ok(!is_full)
+        self.is_full = matches!(all, Ok(false));
+        visited.map(|()| all)
     }
 
     /// The share of a series; `None` if there are as many as may be.
@@ -527,7 +522,7 @@ impl Body {
         state.last_token += 1;
         Ok(Out {
             upload: Upload {
-                body: body.into(),
+                body: Arc::new(body),
                 token: state.last_token,
                 samples: self.samples,
                 is_last_try: false,
@@ -546,11 +541,12 @@ fn at(piece: &Piece, timestamp: i64) -> Position {
     }
 }
 
-fn write_sample(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), EncodingError> {
-    match &sample.reading {
+fn write_sample(out: &mut Vec<u8>, timestamp: i64, reading: &Reading) -> Result<(), EncodingError> {
+    let mut writer = Writer::new(out);
+    match reading {
         Reading::Value(value) => {
             writer.list_header(2)?;
-            writer.int(sample.timestamp);
+            writer.int(timestamp);
             match value {
                 Value::Int(int) => writer.int(*int),
                 Value::Float(float) => writer.float(*float),
@@ -560,7 +556,7 @@ fn write_sample(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Encoding
         Reading::Failed(reason) => {
             writer.list_header(3)?;
             writer.bool(false);
-            writer.int(sample.timestamp);
+            writer.int(timestamp);
             writer.text(reason.code())?;
         }
     }

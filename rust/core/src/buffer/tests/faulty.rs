@@ -189,7 +189,8 @@ impl Storage for Faulty {
         };
         let file = disk.files.entry(name.to_owned()).or_default();
         let at = usize::try_from(at).unwrap();
-        file.content.resize(file.content.len().max(at + written), 0);
+        file.content.truncate(at);
+        file.content.resize(at + written, 0);
         file.content[at..at + written].copy_from_slice(&bytes[..written]);
         file.unsynced.push(Write {
             at,

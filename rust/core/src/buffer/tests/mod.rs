@@ -428,6 +428,25 @@ fn what_a_cap_costs_of_a_series_does_not_count_as_sent_what_it_has_elsewhere() {
     assert_eq!(taken.len() as u64 + dropped, 5_000);
 }
 
+#[test]
+fn samples_that_are_sealed_while_others_record_are_counted_right() {
+    let buffer = Buffer::new(DEFAULT_CAPACITY);
+    let names = ["W1", "W2", "W3"];
+    let count = 150_000;
+    std::thread::scope(|scope| {
+        for name in names {
+            let buffer = &buffer;
+            scope.spawn(move || (0..count).for_each(|number| record(buffer, name, int(number, 1))));
+        }
+        while buffer.statistics().recorded < 3 * count.unsigned_abs() {
+            buffer.flush().unwrap();
+        }
+    });
+    let figures = buffer.statistics();
+    assert_eq!((figures.recorded, figures.pending), (450_000, 450_000));
+    assert_eq!(archived(&buffer, "W2", i64::MIN, i64::MAX).len(), 150_000);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Record(u8),
