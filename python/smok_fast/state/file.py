@@ -111,6 +111,10 @@ class Table:
         with self._lock:
             return list(self._rows.values())
 
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
     def get(self, *key: Any) -> Row | None:
         """The row of a key, if there is one; None stands for a large value that is in the file."""
         with self._lock:

@@ -53,7 +53,16 @@ impl OrderQueue {
         py.detach(|| self.core.take(timeout.map(duration)))
     }
 
-    /// End the present take(), or else the next one.
+    /// Take the next polls, waiting for them without the GIL, while orders stay where they are.
+    ///
+    /// :param timeout: seconds to wait at most, None for ever
+    /// :return: as with take()
+    #[pyo3(signature = (timeout = None))]
+    fn take_polls(&self, py: Python<'_>, timeout: Option<f64>) -> Vec<Py<PyAny>> {
+        py.detach(|| self.core.take_polls(timeout.map(duration)))
+    }
+
+    /// End the present take() or take_polls(), or else the next one.
     fn interrupt(&self) {
         self.core.interrupt();
     }
