@@ -82,6 +82,14 @@ def execute(device: SMOKDevice, *orders: Order) -> None:
     section.result(SOON)
 
 
+def read_times(device: SMOKDevice, name: str, times: int) -> None:
+    """Read a pathpoint several times, in sections that are not joined, and wait for the end."""
+    sections = [alone(read(name)) for _ in range(times)]
+    device.execute(*sections)
+    for section in sections:
+        section.result(SOON)
+
+
 def values(pathpoint: Pathpoint) -> list[Any]:
     """Everything that was recorded; a failure as its reason."""
     return [

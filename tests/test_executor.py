@@ -76,7 +76,7 @@ def bench(make_offline_device: Maker, clock: ManualClock) -> Bench:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smok_fast.threads.executor.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("smok_fast.threads.execution.FIRST_PAUSE", 0.0)
 
 
 class Group(ReadGroup):

@@ -18,7 +18,7 @@ from smok_fast.pathpoint import (
     ValueOrExcept,
 )
 from smok_fast.pathpoint.orders import AdviseLevel
-from smok_fast.threads.executor import Execution
+from smok_fast.threads.execution import Execution
 
 __all__ = [
     "ArchiveSchedule",

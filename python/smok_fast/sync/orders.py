@@ -193,6 +193,11 @@ class OrderIntake:
         if not sections:
             order.acknowledge()
 
+    @property
+    def journalled(self) -> int:
+        """How many orders are in the journal."""
+        return 0 if self._journal is None else len(self._journal)
+
     # For the executor
 
     def begin(self, sections: Iterable[Section]) -> None:

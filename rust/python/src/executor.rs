@@ -59,7 +59,7 @@ impl OrderRunner {
     /// :param pathpoints: the device's pathpoints by name
     /// :param held: names of the pathpoints that are not to be written to
     /// :param execution: who is told about everything but plain values; see
-    ///     smok_fast.threads.executor.Execution
+    ///     smok_fast.threads.execution.Execution
     /// :return: index of the first order that was not run
     fn run(
         &self,
