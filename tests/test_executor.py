@@ -16,6 +16,7 @@ from conftest import DEVICE_ID, ManualClock
 from pathpoint_support import (
     SOON,
     TIMEOUT,
+    Bench,
     Maker,
     Scripted,
     alone,
@@ -47,26 +48,9 @@ from smok_fast.pathpoint import (
     WriteOrder,
 )
 from smok_fast.testing import Admin, wait_until
-from smok_fast.threads.executor import OrderExecutorThread, Poll
+from smok_fast.threads.executor import Poll
 
 FORCE = AdviseLevel.FORCE
-
-
-class Bench:
-    """A device whose executor runs by a clock that the test sets."""
-
-    def __init__(self, make: Maker, clock: ManualClock, cls: type[SMOKDevice] = SMOKDevice) -> None:
-        self.clock = clock
-        self.device = make(cls, delayed_boot=True)
-        self.device.executor = OrderExecutorThread(self.device, clock)
-        self.device.continue_boot()
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, and let the executor do what is due then."""
-        self.clock.advance(seconds)
-        # What is due is done after what was taken: after the second section it is done for sure.
-        for _ in range(2):
-            execute(self.device, SysctlOrder("nothing", ""))
 
 
 @pytest.fixture
