@@ -77,6 +77,7 @@ def make(
 ) -> Iterator[Make]:
     """Makes devices; ``after=device`` makes one of the program that follows its crash."""
     monkeypatch.setattr("smok_fast.client.device.RESTORE_AFTER", 0.0)
+    monkeypatch.setattr(intake, "LINGER", 0.05)
     monkeypatch.setattr("smok_fast.ngtt.uplink.thread.Backoff", lambda *_, **__: quick())
     certificate = device_certificate(DEVICE_ID)
     runs = itertools.count()
@@ -286,9 +287,10 @@ def test_a_batch_costs_three_transactions_however_long_it_is(
     commits: list[int] = []
     commit = OrderJournal.commit
 
-    def count(journal: OrderJournal) -> None:
+    def count(journal: OrderJournal, *, at_once: bool = True) -> None:
         commits.append(len(device.log))
-        commit(journal)
+        assert at_once
+        commit(journal, at_once=at_once)
 
     monkeypatch.setattr(OrderJournal, "commit", count)
     device.writing = gate
@@ -429,11 +431,7 @@ def test_what_the_server_is_known_to_know_leaves_the_journal(
     device = make(use_ngtt=True, ngtt=script(served))
     assert served.confirmed.wait(PATIENCE)
 
-    def is_forgotten() -> bool:
-        device.executor.wake()
-        return left_in(device) == []
-
-    wait_until(is_forgotten, PATIENCE)
+    wait_until(lambda: device.log and not left_in(device), PATIENCE)
 
 
 def test_the_same_order_an_hour_later_may_be_another_one(

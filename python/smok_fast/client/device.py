@@ -434,7 +434,7 @@ class SMOKDevice:
         self.api.close()
         self._stop(talking, started + CLOSE_WITHIN)
         self._messages.abandon()
-        self.order_intake.commit()
+        self.order_intake.settle()
         self._credentials.close()
         self._log_backlog()
         busy = [thread.name for thread in self._threads() if thread.is_alive()]

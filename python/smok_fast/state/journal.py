@@ -89,9 +89,12 @@ class OrderJournal:
         with self._lock:
             self._table.delete(order_id)
 
-    def commit(self) -> None:
-        """Have all changes so far on the disk when this returns, unless nothing can be written."""
-        self._state.commit()
+    def commit(self, *, at_once: bool = True) -> None:
+        """Have all changes so far on the disk when this returns, unless nothing can be written.
+
+        :param at_once: False if they need to survive the end of the program only, not a power cut
+        """
+        self._state.commit(at_once=at_once)
 
     def unfinished(self) -> list[JournalledOrder]:
         """The sections that are not done, oldest first. At the start of a program these are the

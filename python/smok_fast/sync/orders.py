@@ -21,7 +21,9 @@ executed:
 - a fetched section from before it is handed to the executor until it was executed, with a mark once
   it is begun if it changes anything. The next program executes what is left, before anything new;
 - a pushed order that changes anything from its beginning until the server is known to have received
-  its confirmation. The next program waits for the server to deliver it again.
+  its confirmation. The next program waits for the server to deliver it again. So that it need not
+  wait for the disk before it is executed, what is noted then survives the end of the program, but
+  maybe not a power cut, until a second has passed.
 
 What was begun and not ended in the program before is treated as :mod:`smok_fast.sync.recovery`
 says. A disk that cannot be written holds up no order.
@@ -62,6 +64,9 @@ MAX_PUSHED_BYTES = 4 << 20
 #: For how many seconds an order that was pushed to the program before, and executed, is surely the
 #: one that is pushed now; later it may be another one with the same ID and contents.
 SURE_FOR = 3600.0
+
+#: How many seconds after the end of a pushed order it is on the disk.
+LINGER = 1.0
 
 #: Where orders came from, in the journal; a pushed one has its transaction ID besides.
 _FETCHED = "http"
@@ -150,7 +155,8 @@ class OrderIntake:
         self._device = device
         self._journal = journal
         self._lock = threading.Lock()
-        self._changed = False  # whether the journal has changes to be committed
+        self._changed = False  # whether the journal has changes that are to be on the disk soon
+        self._is_planned = False  # whether the executor settles in a while
         # These are guarded by the lock. The oldest come first.
         self._pushed: dict[_Key, _Pushed] = {}
         self._owners: dict[Section, _Pushed] = {}  # of sections that are not done
@@ -221,21 +227,35 @@ class OrderIntake:
                     (entry.row,) = self._journal.add(source, [entry.order.body], STARTED)
                 rows.append(entry.row)
             self._journal.mark(rows, STARTED)
+            is_fetched = any(section in self._rows for section in known)
         if known:
-            self._commit()
+            self._commit(at_once=is_fetched)
 
     def commit(self) -> None:
-        """Have the journal on the disk. Called by OrderExecutorThread when it has nothing else to
-        do, and by the thread that closes the device.
+        """Have the journal on the disk if anything in it is to be there soon. Called by
+        OrderExecutorThread when it has nothing else to do.
         """
-        if self._journal is None:
-            return
-        with self._lock:
-            for entry in [*self._pushed.values()]:
-                if not entry.unfinished and entry.is_settled():
-                    self._drop(entry)
         if self._changed:
             self._commit()
+
+    def settle(self) -> None:
+        """Let the journal forget what the server is known to know, and have all of it on the disk.
+        Called by OrderExecutorThread a while after a pushed order has ended, and by the thread that
+        closes the device.
+        """
+        self._is_planned = False
+        is_open = False
+        with self._lock:
+            for entry in [*self._pushed.values()]:
+                if entry.unfinished or entry.row is None or entry.order is None:
+                    continue
+                if entry.order.is_settled:
+                    self._drop(entry)
+                elif entry.order.sock.connected:
+                    is_open = True
+        self._commit()
+        if is_open:
+            self._settle_later()
 
     # For the start of the device
 
@@ -388,8 +408,9 @@ class OrderIntake:
             is_done = not entry.unfinished and self._pushed.get(entry.key) is entry
             order = entry.order
         if is_done and order is not None:
-            if entry.row is not None:
-                self._mark([entry.row], EXECUTED)
+            if entry.row is not None and self._journal is not None:
+                self._journal.mark([entry.row], EXECUTED)
+                self._settle_later()
             order.acknowledge()
 
     def _forget(self, entry: _Pushed) -> None:
@@ -402,7 +423,6 @@ class OrderIntake:
         del self._pushed[entry.key]
         if entry.row is not None and self._journal is not None:
             self._journal.mark_done(entry.row)
-            self._changed = True
 
     def _without_pushed(self, sections: Sequence[Section]) -> Sequence[Section]:
         """What was fetched, without what had been pushed before."""
@@ -457,10 +477,18 @@ class OrderIntake:
         if executor is not None and executor is not threading.current_thread():
             executor.wake()
 
-    def _commit(self) -> None:
-        self._changed = False  # first, so that no change after it goes unnoticed
-        if self._journal is not None:
-            self._journal.commit()
+    def _settle_later(self) -> None:
+        with self._lock:
+            is_planned, self._is_planned = self._is_planned, True
+        if self._device.executor is not None and not is_planned:
+            self._device.executor.later(LINGER, self.settle)
+
+    def _commit(self, *, at_once: bool = True) -> None:
+        if self._journal is None:
+            return
+        if at_once:
+            self._changed = False  # first, so that no change after it goes unnoticed
+        self._journal.commit(at_once=at_once)
 
 
 def _digest(section: Section) -> bytes:
