@@ -55,7 +55,7 @@ class Victim:
 
     def reported(self, what: str) -> collections.Counter[int]:
         """How often each value was reported so."""
-        pattern = rf"^says WriteOrder\('W\d', (\d+), .*restart, {what}$"
+        pattern = rf"^says WriteOrder\('W\d', (\d+), .*before, {what}$"
         return collections.Counter(
             map(int, re.findall(pattern, self._notes.read_text(), re.MULTILINE))
         )

@@ -185,10 +185,10 @@ def test_what_was_begun_and_not_ended_is_executed_again_if_it_may_be_and_reporte
     second = make(after=first)
     second.wait_for(("read", "W2"), ("write", "W1", 2))
     assert said(caplog, "may have been executed") == [
-        "SysctlOrder('reboot', '') may have been executed before the restart, not done again",
-        "WriteOrder('W1', 1, AdviseLevel.ADVISE, None) may have been executed before the restart, "
+        "SysctlOrder('reboot', '') may have been executed before, not done again",
+        "WriteOrder('W1', 1, AdviseLevel.ADVISE, None) may have been executed before, "
         "not done again",
-        "WriteOrder('W1', 2, AdviseLevel.FORCE, None) may have been executed before the restart, "
+        "WriteOrder('W1', 2, AdviseLevel.FORCE, None) may have been executed before, "
         "done again",
     ]
     third = make(after=first)  # as if the second one had been cut off, too
@@ -206,7 +206,7 @@ def test_what_was_executed_is_not_executed_after_a_crash(
     admin.queue_orders(DEVICE_ID, [section(write("last"))])
     wait_until(lambda: ("write", "W1", "last") in first.log + second.log, PATIENCE)
     assert second.log in ([], [("write", "W1", "last")])
-    assert said(caplog, "restart") == []
+    assert said(caplog, "may have been") == []
 
 
 def left_in(device: Device) -> list[Any]:
@@ -392,7 +392,7 @@ def test_a_pushed_order_of_which_nobody_knows_is_reported_and_executed_if_it_may
     second = make(after=first, use_ngtt=True, ngtt=script(again))
     assert again.confirmed.wait(PATIENCE)
     assert second.log == done
-    assert len(said(caplog, "may have been executed before the restart")) == 1
+    assert len(said(caplog, "may have been executed before")) == 1
 
 
 def test_a_pushed_order_of_which_nobody_knows_may_come_again_over_http(
@@ -409,7 +409,7 @@ def test_a_pushed_order_of_which_nobody_knows_may_come_again_over_http(
     second = make(after=first)
     admin.queue_orders(DEVICE_ID, [section(write(n, n - 1)) for n in (1, 2)] + [section(write(3))])
     second.wait_for(("write", "W1", 2), ("write", "W1", 3))
-    assert len(said(caplog, "may have been executed before the restart")) == 2
+    assert len(said(caplog, "may have been executed before")) == 2
 
 
 def test_another_order_with_the_same_id_is_no_repetition(
@@ -449,4 +449,4 @@ def test_the_same_order_an_hour_later_may_be_another_one(
     second = make(after=first, use_ngtt=True, ngtt=script(again))
     assert again.confirmed.wait(PATIENCE)
     assert second.log == [("write", "W1", 1)]
-    assert len(said(caplog, "may have been executed before the restart, done again")) == 1
+    assert len(said(caplog, "may have been executed before, done again")) == 1

@@ -12,7 +12,9 @@ again. It is the same order if ID and contents are the same and
   (which it mostly is a moment later, see :class:`~smok_fast.ngtt.uplink.NGTTSocket`).
 
 Over HTTP there is no ID. There a section is left out if it is what a pushed order of a broken
-connection says, whose confirmation was certainly not sent.
+connection says, whose confirmation was certainly not sent. If the confirmation was sent, but maybe
+not received, the section may be that order or a new one, and :mod:`smok_fast.sync.recovery` says
+what is done.
 
 If there is a state file, its journal has what must outlive the program, in a transaction for each
 batch that comes in, one for each batch before it is executed, and one once nothing else is to be
@@ -135,9 +137,15 @@ class _Pushed:
             return True
         return self.order.sock is not order.sock and not self.order.is_settled
 
-    def is_certainly_unconfirmed(self) -> bool:
-        """Whether the server has it again: its connection broke before it could be confirmed."""
-        return self.order is None or not (self.order.confirmed or self.order.sock.connected)
+    def may_be_fetched(self) -> bool:
+        """Whether the server may give it out over HTTP: its connection broke before the server was
+        known to have received the confirmation.
+        """
+        return self.order is None or not (self.order.sock.connected or self.order.is_settled)
+
+    def is_unconfirmed(self) -> bool:
+        """Whether the server cannot know that it was executed."""
+        return self.order is not None and not self.order.confirmed
 
     def is_settled(self) -> bool:
         """Whether the server is known to have received the confirmation."""
@@ -427,7 +435,7 @@ class OrderIntake:
     def _without_pushed(self, sections: Sequence[Section]) -> Sequence[Section]:
         """What was fetched, without what had been pushed before."""
         with self._lock:
-            returned = [e for e in self._pushed.values() if e.is_certainly_unconfirmed()]
+            returned = [e for e in self._pushed.values() if e.may_be_fetched()]
         if not returned:
             return sections
         owners: dict[bytes, list[tuple[_Pushed, Section]]] = collections.defaultdict(list)
@@ -441,11 +449,11 @@ class OrderIntake:
                 continue
             entry, pushed = candidates.pop(0)
             self._take_over(entry, pushed)
-            if entry.order is None:
+            if entry.is_unconfirmed():
+                logger.info("%r was pushed before, and is not executed twice", section)
+            else:
                 recovery.drop_what_may_not_be_repeated(section)
                 new.append(section)
-            else:
-                logger.info("%r was pushed before, and is not executed twice", section)
         return new
 
     def _take_over(self, entry: _Pushed, section: Section) -> None:

@@ -1,4 +1,5 @@
-"""What becomes of an order about which a crash has left unknown whether it was executed.
+"""What becomes of an order about which a crash has left unknown whether it was executed, or a
+broken connection whether the server knows.
 
 What may be done twice is done again: reads, waits, messages (the server knows them by their UUIDs)
 and FORCE writes, which set a value and are promised to be made. What may not is given up: ADVISE
@@ -38,14 +39,14 @@ def is_to_be_marked(section: Section) -> bool:
 def drop_what_may_not_be_repeated(section: Section) -> None:
     """Leave the orders in a section that may be executed twice, and report what changes something.
 
-    :param section: it was begun before a crash, and may have been finished
+    :param section: it was begun before, and may have been finished
     """
     kept = []
     for order in section.orders:
         if isinstance(order, WriteOrder) and order.advise == AdviseLevel.FORCE:
-            logger.warning("%r may have been executed before the restart, done again", order)
+            logger.warning("%r may have been executed before, done again", order)
         elif isinstance(order, WriteOrder | SysctlOrder):
-            logger.warning("%r may have been executed before the restart, not done again", order)
+            logger.warning("%r may have been executed before, not done again", order)
             continue
         kept.append(order)
     section.orders[:] = kept
