@@ -188,8 +188,7 @@ def test_what_was_begun_and_not_ended_is_executed_again_if_it_may_be_and_reporte
         "SysctlOrder('reboot', '') may have been executed before, not done again",
         "WriteOrder('W1', 1, AdviseLevel.ADVISE, None) may have been executed before, "
         "not done again",
-        "WriteOrder('W1', 2, AdviseLevel.FORCE, None) may have been executed before, "
-        "done again",
+        "WriteOrder('W1', 2, AdviseLevel.FORCE, None) may have been executed before, done again",
     ]
     third = make(after=first)  # as if the second one had been cut off, too
     third.wait_for(("read", "W2"), ("write", "W1", 2))
