@@ -168,8 +168,11 @@ fn take_joined<T>(lane: &mut VecDeque<Entry<T>>) -> Vec<T> {
         .take(MOST_JOINED)
         .take_while(|entry| entry.joinable)
         .count();
-    let count = if lane.is_empty() { 0 } else { joined.max(1) };
-    lane.drain(..count).map(|entry| entry.item).collect()
+    if joined > 1 {
+        return lane.drain(..joined).map(|entry| entry.item).collect();
+    }
+    lane.pop_front()
+        .map_or_else(Vec::new, |entry| vec![entry.item])
 }
 
 #[cfg(test)]
