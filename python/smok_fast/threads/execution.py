@@ -170,7 +170,7 @@ class Execution:
         else:
             self._thread.counters.failed()
             if self._retries:
-                logger.error("giving up on %r", order)
+                logger.warning("giving up on %r", order)  # its pathpoint tells the rest
 
     def read_again(self, pathpoint: Pathpoint) -> None:
         """A pathpoint is to be read that was read already in the same batch."""
