@@ -50,7 +50,7 @@ impl OrderQueue {
         if !taken.is_empty() {
             return Ok(taken); // without a look at the time-out, which costs as much as the taking
         }
-        let timeout: Option<f64> = timeout.map(PyAnyMethods::extract).transpose()?;
+        let timeout = timeout.map(PyAnyMethods::extract::<f64>).transpose()?;
         Ok(py.detach(|| self.core.take(timeout.map(duration))))
     }
 
