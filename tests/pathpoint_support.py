@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from conftest import ManualClock
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import OperationFailedError, OperationFailedReason
 from smok_fast.pathpoint import (
@@ -14,9 +15,11 @@ from smok_fast.pathpoint import (
     PathpointValueType,
     ReadOrder,
     Section,
+    SysctlOrder,
     WriteOrder,
 )
 from smok_fast.pathpoint.orders import Disposition, Order
+from smok_fast.threads.executor import OrderExecutorThread, Poll
 
 #: Seconds to wait for what has to come; never reached by a test that passes.
 SOON = 30.0
@@ -82,6 +85,14 @@ def execute(device: SMOKDevice, *orders: Order) -> None:
     section.result(SOON)
 
 
+def read_times(device: SMOKDevice, name: str, times: int) -> None:
+    """Read a pathpoint several times, in sections that are not joined, and wait for the end."""
+    sections = [alone(read(name)) for _ in range(times)]
+    device.execute(*sections)
+    for section in sections:
+        section.result(SOON)
+
+
 def values(pathpoint: Pathpoint) -> list[Any]:
     """Everything that was recorded; a failure as its reason."""
     return [
@@ -97,3 +108,27 @@ def scripted(device: SMOKDevice, name: str, reading: Any = 1, **kwargs: Any) -> 
 
 
 Maker = Callable[..., SMOKDevice]
+
+
+class Bench:
+    """A device whose executor runs by a clock that the test sets."""
+
+    def __init__(self, make: Maker, clock: ManualClock, cls: type[SMOKDevice] = SMOKDevice) -> None:
+        self.clock = clock
+        self.device = make(cls, delayed_boot=True)
+        self.device.executor = OrderExecutorThread(self.device, clock)
+        self.device.continue_boot()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and let the executor do what is due then."""
+        self.clock.advance(seconds)
+        # What is due is done after what was taken: after the second section it is done for sure.
+        for _ in range(2):
+            execute(self.device, SysctlOrder("nothing", ""))
+
+    def look(self) -> None:
+        """Have the executor do what is due, although a barrier may hold orders up."""
+        for _ in range(4):  # polls go on then, and one is taken after what was due before it
+            poll = Poll()
+            self.device._order_queue.put(poll, joinable=True, poll=True)
+            poll.result(SOON)

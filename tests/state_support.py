@@ -88,7 +88,7 @@ def fill(state: StateFile, count: int = 3) -> None:
         databases["Event"].set_cache(f"p{number}", (number,))
         databases["Metadata"].put_plain(f"k{number}", "value", float(number))
         databases["SensorWrite"].add_sw(a_write(str(number)))
-        databases["Journal"].add("http", b"[]")
+        databases["Journal"].add("http", [b"[]"])
     state.checkpoint()
 
 

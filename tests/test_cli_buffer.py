@@ -576,10 +576,15 @@ app(["buffer", "export", *sys.argv[1:]])
 """
 
 
-def test_a_full_disk_leaves_what_was_there_before(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format_", ["csv", "jsonl", "parquet"])
+def test_a_full_disk_leaves_what_was_there_before(
+    folder: Path, tmp_path: Path, format_: str
+) -> None:
+    if format_ == "parquet":
+        pytest.importorskip("pyarrow")
     target = tmp_path / "samples"
     target.write_bytes(b"from before")
-    done = run_program(FULL, folder, "--output", target)
+    done = run_program(FULL, folder, "--format", format_, "--output", target)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "smok-fast: File too large\n"
     assert target.read_bytes() == b"from before"

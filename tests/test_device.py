@@ -555,6 +555,7 @@ OTHERS = {
     "on_successful_sync",
     "provide_unknown_pathpoint",
     "queue_length",
+    "statistics",
     "sync_sections",
     "take_over_info",
     "wait_until_synced",

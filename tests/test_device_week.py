@@ -288,6 +288,7 @@ def week(smok_server: LocalServer, make_device: Callable[..., SMOKDevice]) -> We
     return Week(smok_server, device)
 
 
+@pytest.mark.timeout(600)
 def test_a_week_of_a_device(week: Week) -> None:
     device, admin = week.device, week.server.admin
     threads = threading.active_count()

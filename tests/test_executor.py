@@ -16,6 +16,7 @@ from conftest import DEVICE_ID, ManualClock
 from pathpoint_support import (
     SOON,
     TIMEOUT,
+    Bench,
     Maker,
     Scripted,
     alone,
@@ -47,26 +48,9 @@ from smok_fast.pathpoint import (
     WriteOrder,
 )
 from smok_fast.testing import Admin, wait_until
-from smok_fast.threads.executor import OrderExecutorThread, Poll
+from smok_fast.threads.executor import Poll
 
 FORCE = AdviseLevel.FORCE
-
-
-class Bench:
-    """A device whose executor runs by a clock that the test sets."""
-
-    def __init__(self, make: Maker, clock: ManualClock, cls: type[SMOKDevice] = SMOKDevice) -> None:
-        self.clock = clock
-        self.device = make(cls, delayed_boot=True)
-        self.device.executor = OrderExecutorThread(self.device, clock)
-        self.device.continue_boot()
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, and let the executor do what is due then."""
-        self.clock.advance(seconds)
-        # What is due is done after what was taken: after the second section it is done for sure.
-        for _ in range(2):
-            execute(self.device, SysctlOrder("nothing", ""))
 
 
 @pytest.fixture
@@ -76,7 +60,7 @@ def bench(make_offline_device: Maker, clock: ManualClock) -> Bench:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smok_fast.threads.executor.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("smok_fast.threads.execution.FIRST_PAUSE", 0.0)
 
 
 class Group(ReadGroup):
@@ -388,7 +372,7 @@ def test_a_provider_that_goes_wrong_is_logged_and_the_rest_goes_on(
 )
 def test_a_provided_pathpoint_is_registered_once(make_offline_device: Maker, provide: Any) -> None:
     device = make_offline_device(provider(provide))
-    execute(device, *read("W9", "W9"))
+    execute(device, *read("W9"), write("W9"), *read("W9"))
     pathpoint = device.pathpoints["W9"]
     assert values(pathpoint) == [1, 1]
     assert device.get_pathpoint("W9") is pathpoint
@@ -460,12 +444,14 @@ def test_the_same_exception_is_logged_once_an_hour(
         raise ValueError("broken")
 
     scripted(offline_device, "W1", fail)
-    execute(offline_device, *read("W1", "W1"))
+    for _ in range(2):
+        execute(offline_device, *read("W1"))
     clock.advance(3599)
     execute(offline_device, *read("W1"))
     assert len(caplog.records) == 1
     clock.advance(2)
-    execute(offline_device, *read("W1", "W1"))
+    for _ in range(2):
+        execute(offline_device, *read("W1"))
     assert len(caplog.records) == 2
     assert messages(caplog)[1].endswith("(2 more of these in the last hour)")
 

@@ -20,6 +20,7 @@ from pathpoint_support import (
     ended,
     execute,
     read,
+    read_times,
     scripted,
     values,
 )
@@ -208,12 +209,13 @@ def test_a_read_of_the_wrong_type_is_a_type_failure(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("smok_fast.threads.executor.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("smok_fast.threads.execution.FIRST_PAUSE", 0.0)
     pathpoint = scripted(offline_device, "W1", "five")
     execute(offline_device, *read("W1"))
     assert values(pathpoint)[0] is TYPE
     assert [record.getMessage() for record in caplog.records] == [
-        "W1 cannot hold 'five', a str: taken as a failure of reason TYPE"
+        "W1 cannot hold 'five', a str: taken as a failure of reason TYPE",
+        "giving up on ReadOrder('W1', AdviseLevel.ADVISE)",
     ]
 
 
@@ -229,7 +231,7 @@ def test_a_failure_without_a_proper_reason_does_not_end_the_section(
 
 def test_reads_in_one_millisecond_get_rising_timestamps(offline_device: SMOKDevice) -> None:
     pathpoint = scripted(offline_device, "W1")
-    execute(offline_device, *read(*["W1"] * 500))
+    read_times(offline_device, "W1", 500)
     timestamps = [timestamp for timestamp, _ in pathpoint.get_archive(None)]
     assert len(timestamps) == 500
     assert timestamps == sorted(set(timestamps))
@@ -246,7 +248,7 @@ def test_reads_without_a_link_keep_the_buffer_within_its_cap(make_offline_device
     database = InMemoryPathpointDatabase(capacity=100)
     device = make_offline_device(pp_database=database)
     scripted(device, "W1")
-    execute(device, *read(*["W1"] * 1000))
+    read_times(device, "W1", 1000)
     figures = database.buffer.statistics()
     assert figures["recorded"] == 1000
     assert figures["kept"] <= 100
@@ -351,7 +353,7 @@ def test_reads_go_through_an_overridden_set_new_value(
 ) -> None:
     pathpoint = Filtering(offline_device, "d1")
     pathpoint.reading = reading
-    execute(offline_device, *read(*["d1"] * 100))
+    read_times(offline_device, "d1", 100)
     assert values(pathpoint) == [5.0] * 100
 
 

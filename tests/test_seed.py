@@ -76,7 +76,7 @@ def test_what_on_read_gives_is_the_pathpoints_value(
 def test_a_failure_of_on_read_is_the_pathpoints_value(
     sd: MyDevice, pp: Scripted, reading: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smok_fast.threads.executor.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("smok_fast.threads.execution.FIRST_PAUSE", 0.0)
     pp.reading = reading
     sd.execute(pp.read()).result(SOON)
     with pytest.raises(OperationFailedError) as raised:

@@ -24,6 +24,7 @@ from conftest import ManualClock
 from smok_fast.exceptions import SMOKClientError, StateInUseError
 from smok_fast.extras import SQLiteBAOBDatabase, SQLiteMetadataDatabase
 from smok_fast.state import OrderJournal, StateFile, file, schema
+from smok_fast.state.journal import STARTED
 from smok_fast.testing import wait_until
 from state_support import fill, open_all, read_all
 
@@ -534,7 +535,7 @@ def test_what_a_file_had_stays_though_it_could_not_be_reached_at_the_start(path:
     with StateFile(path) as state:
         assert state.failing
         SQLiteMetadataDatabase(state).put_plain("new", "value", 1.0)
-        OrderJournal(state).add("http", b"new")
+        OrderJournal(state).add("http", [b"new"])
         path.rmdir()
         away.rename(path)
         state.checkpoint()
@@ -773,10 +774,11 @@ def test_an_order_is_in_the_journal_until_it_is_done(path: Path) -> None:
     times = iter([5_000_000_000, 4_000_000_000, 9_000_000_000])
     with StateFile(path) as state:
         journal = OrderJournal(state, clock=lambda: next(times))
-        first = journal.add("http", b"first")
-        second = journal.add("ngtt", b"second")
+        (first,) = journal.add("http", [b"first"])
+        (second,) = journal.add("ngtt", [b"second"])
         assert first < second  # though the clock was set back
-        journal.mark_started(first)
+        journal.mark([first], STARTED)
+        journal.commit()
     with StateFile(path) as state:
         journal = OrderJournal(state, clock=lambda: next(times))
         assert [
@@ -786,9 +788,9 @@ def test_an_order_is_in_the_journal_until_it_is_done(path: Path) -> None:
             (first, "http", b"first", 5.0, "started"),
             (second, "ngtt", b"second", 4.0, "received"),
         ]
-        third = journal.add("http", b"third")
+        (third,) = journal.add("http", [b"third"])
         journal.mark_done(first)
         journal.mark_done(first)
-        journal.mark_started(first)
+        journal.mark([first], STARTED)
         assert [order.id for order in journal.unfinished()] == [second, third]
     assert [row[0] for row in rows(path, "orders")] == [second, third]

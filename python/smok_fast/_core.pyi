@@ -18,7 +18,7 @@ from smok_fast.pathpoint import (
     ValueOrExcept,
 )
 from smok_fast.pathpoint.orders import AdviseLevel
-from smok_fast.threads.executor import Execution
+from smok_fast.threads.execution import Execution
 
 __all__ = [
     "ArchiveSchedule",
@@ -267,8 +267,14 @@ class OrderQueue:
         :return: the sections; none when the time ran out, after interrupt(), or when the queue is
             closed and empty
         """
+    def take_polls(self, timeout: float | None = None) -> list[Section]:
+        """Take the next polls, waiting for them without the GIL, while orders stay where they are.
+
+        :param timeout: seconds to wait at most, None for ever
+        :return: as with take()
+        """
     def interrupt(self) -> None:
-        """End the present take(), or else the next one."""
+        """End the present take() or take_polls(), or else the next one."""
     def close(self) -> None:
         """Refuse further sections and wake everyone who waits."""
     def __len__(self) -> int: ...
@@ -394,11 +400,14 @@ class OrderRunner:
         """Make the present run() return after the order that it is at, and every later one at
         once.
         """
+    def begin_batch(self) -> None:
+        """Have every pathpoint read anew from here on, although it has just been read."""
     def run(
         self,
         orders: list[Order],
         start: int,
         pathpoints: dict[str, Pathpoint],
+        held: dict[str, Any],
         execution: Execution,
     ) -> int:
         """Run reads and writes until an order of another type, or the end.
@@ -406,6 +415,7 @@ class OrderRunner:
         :param orders: the orders of a section
         :param start: index of the first one to run
         :param pathpoints: the device's pathpoints by name
+        :param held: names of the pathpoints that are not to be written to
         :param execution: who is told about everything but plain values
         :return: index of the first order that was not run
         """

@@ -146,7 +146,7 @@ def _is_complete(buffer: Buffer, corrupt: int) -> bool:
         lacks.append(f"{show_count(corrupt, 'frame')} made no sense and were left out")
     if nameless := report["nameless_samples"]:
         lacks.append(f"{show_count(nameless, 'sample')} have lost their name and were left out")
-    lacks.extend(detail for what, detail in buffer.take_events() if what == "failed")
+    lacks.extend(detail for what, detail in buffer.take_events() if what == "unreadable")
     for lack in lacks:
         warn(lack)
     return not (lacks or report["problems"])

@@ -126,9 +126,9 @@ def export(
 def retry(folder: FolderArgument, pathpoint: _Pathpoint = None) -> None:
     """Have samples uploaded again, once what made the server reject them is put right.
 
-    The device that has the buffer open takes them with one of its next
-    uploads, or else at its next start. What the server rejects again comes
-    back.
+    The device that has the buffer open, or the next one that opens it, takes
+    them with one of its uploads, within about a minute. What the server
+    rejects again comes back.
 
     For example:
 

@@ -24,12 +24,12 @@ class FileCheck:
     :ivar name: its name
     :ivar bytes: its length
     :ivar frames: frames that are what was written
-    :ivar samples: samples in them
+    :ivar samples: samples in them, without those that an earlier file has
     :ivar nameless: further samples in them, of which nobody knows the pathpoint
     :ivar missing: samples that the file should have besides
     :ivar damage: ranges of bytes that are not what was written: first byte, and the one after the
         last
-    :ivar torn: bytes at the end of a write that did not finish, or that a later file repeats
+    :ivar torn: bytes at the end of a write that did not finish
     :ivar error: why it could not be read, None if it could
     """
 

@@ -127,9 +127,8 @@ class ParquetWriter:
         """Write the last rows, and what ends the file."""
         try:
             self._write_group()
-            self._writer.close()
         finally:
-            self._writer.is_open = False  # or its destructor tries again
+            self._writer.close()  # or its destructor complains that the stream is closed
 
     def _write_group(self) -> None:
         if not self._rows:

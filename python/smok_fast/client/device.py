@@ -29,6 +29,7 @@ from smok_fast.client.api import RequestsAPI, base_url
 from smok_fast.client.certificate import Credentials, get_dev_ca_cert, get_root_cert
 from smok_fast.client.databases import Databases
 from smok_fast.client.slave import SlaveDevice
+from smok_fast.client.statistics import DeviceStatistics
 from smok_fast.exceptions import (
     NotReadedError,
     OperationFailedError,
@@ -58,6 +59,7 @@ from smok_fast.predicate import BaseStatistic, Color, Event
 from smok_fast.predicate.registration import CollectionOfStatistics, StatisticRegistration
 from smok_fast.predicate.undefined import UndefinedStatistic
 from smok_fast.sensor import Sensor, SensorWriteEvent, fqtsify
+from smok_fast.state import OrderJournal
 from smok_fast.sync.archives import ArchivesTask
 from smok_fast.sync.baobs import BAOBsTask
 from smok_fast.sync.base import SyncTask
@@ -74,6 +76,7 @@ from smok_fast.sync.time_zone import TimeZoneTask
 from smok_fast.threads.archiving import ArchivingAndMacroThread
 from smok_fast.threads.base import TerminableThread
 from smok_fast.threads.communicator import CommunicatorThread
+from smok_fast.threads.counters import Counters
 from smok_fast.threads.executor import OrderExecutorThread
 from smok_fast.threads.log_publisher import LogPublisherThread
 
@@ -88,6 +91,8 @@ logger = logging.getLogger(__name__)
 #: How long close() may take altogether, and how much of it the threads that record may, in seconds.
 CLOSE_WITHIN = 9.5
 STOP_WITHIN = 4.0
+#: How many seconds after its start a device executes the orders that the last run has left.
+RESTORE_AFTER = 2.0
 #: When close() cuts the calls that still hang, in seconds from its start.
 CUT_AFTER = 8.0
 
@@ -145,6 +150,8 @@ class SMOKDevice:
     :param archives_interval: seconds between two fetches of the list of archived pathpoints
     :param macros_interval: seconds between two fetches of the macros
     :param upload_linger: seconds for which new samples gather before they are uploaded
+    :param barrier_timeout: for how many seconds a section that cannot be joined waits for one that
+        has nothing left but Futures that do not end
     :param state_classes: classes of which the states of predicates may hold instances, besides
         plain data, to be kept in the state file; see :class:`~smok_fast.extras.SQLiteEventDatabase`
 
@@ -200,6 +207,7 @@ class SMOKDevice:
         archives_interval: float = 600.0,
         macros_interval: float = 1800.0,
         upload_linger: float = 5.0,
+        barrier_timeout: float = 60.0,
         state_classes: Sequence[type] = (),
     ) -> None:
         if startup_delay is not None:
@@ -213,6 +221,7 @@ class SMOKDevice:
         self._ready = threading.Event()
         self._registering = threading.Lock()
         self._allow_sync = allow_sync
+        self.barrier_timeout = barrier_timeout
         self.cache_metadata_for = cache_metadata_for
         self.dont_obtain_orders = dont_obtain_orders
         self.dont_sync_sensor_writes = dont_sync_sensor_writes
@@ -230,7 +239,6 @@ class SMOKDevice:
         self.statistic_registration = CollectionOfStatistics()
         self._timezone: zoneinfo.ZoneInfo | None = None
         self._order_queue = OrderQueue()
-        self.order_intake = OrderIntake(self)
         self.uplink: NGTTConnection | None = None
 
         self._credentials = Credentials(cert, priv_key)
@@ -252,6 +260,8 @@ class SMOKDevice:
             raise
         try:
             self.state_file = databases.state_file
+            journal = OrderJournal(self.state_file) if self.state_file else None
+            self.order_intake = OrderIntake(self, journal)
             self.evt_database = databases.events
             self.pp_database = databases.pathpoints
             self.macros_database = databases.macros
@@ -367,6 +377,10 @@ class SMOKDevice:
         time.sleep(delay)
         if not self.dont_do_archives:
             self.set_archives(self.arch_database.get_archiving_instructions())
+        if self.executor is not None and self.order_intake.restore():
+            # The program has had no chance yet to register its pathpoints, unless it says so
+            pause = 0.0 if self.delayed_boot else RESTORE_AFTER
+            self.executor.later(pause, self.order_intake.release)
         for thread in self._threads():
             thread.start()
         self.boot_completed = True
@@ -420,6 +434,7 @@ class SMOKDevice:
         self.api.close()
         self._stop(talking, started + CLOSE_WITHIN)
         self._messages.abandon()
+        self.order_intake.settle()
         self._credentials.close()
         self._log_backlog()
         busy = [thread.name for thread in self._threads() if thread.is_alive()]
@@ -516,6 +531,28 @@ class SMOKDevice:
     def queue_length(self) -> int:
         """How many sections wait to be executed."""
         return len(self._order_queue)
+
+    def statistics(self) -> DeviceStatistics:
+        """The present figures of this device. Cheap: to be called every second, if you like."""
+        counters = Counters() if self.executor is None else self.executor.counters
+        retried, failed, latencies = counters.snapshot()
+        database = self.pp_database
+        native = database if isinstance(database, NativePathpointDatabase) else None
+        return DeviceStatistics(
+            queue_length=self.queue_length,
+            executing=0 if self.executor is None else self.executor.executing,
+            retried=retried,
+            failed=failed,
+            latencies=latencies,
+            link_is_up=self.link_is_up,
+            last_http_contact=None if self.getter is None else self.getter.link.last_contact,
+            ngtt_is_up=None if self.uplink is None else self.uplink.reachable,
+            last_ngtt_contact=None if self.uplink is None else self.uplink.last_contact,
+            journalled_orders=self.order_intake.journalled,
+            state_file_fails=self.state_file is not None and self.state_file.failing,
+            dropped_log_records=self.log_publisher.dropped,
+            buffer=None if native is None else native.statistics(),
+        )
 
     def note_conversation(self) -> None:
         """Look whether the device is synced now. Called by CommunicatorThread after each

@@ -302,8 +302,7 @@ class Quarantine:
         try:
             return self._connect_once()
         except sqlite3.DatabaseError as error:
-            is_damage = not isinstance(error, sqlite3.OperationalError)
-            if self._path is None or self._is_read_only or not is_damage:
+            if self._path is None or isinstance(error, sqlite3.OperationalError):
                 raise
             aside = self._path.with_name(f"{self._path.name}.damaged-{int(self._clock())}")
             logger.error("The quarantine %s is damaged (%s), now %s", self._path, error, aside)

@@ -35,6 +35,9 @@ __all__ = ["LocalServer", "run"]
 
 #: How long calls may go on once the server is told to stop, in seconds.
 _GRACE = 5
+#: How long a connection may be silent, in seconds. Devices speak every few seconds or once a
+#: minute, and a call that meets the end of its connection is a link that is down.
+_IDLE = 75
 #: How long a TLS peer may take to say goodbye, in seconds.
 _GOODBYE = 0.5
 
@@ -93,6 +96,7 @@ class _Uvicorn(uvicorn.Server):
             # The admin API trusts loopback, so nobody may claim to be there.
             proxy_headers=False,
             timeout_graceful_shutdown=_GRACE,
+            timeout_keep_alive=_IDLE,
             **tls,
         )
         config.load()

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import logging
 import os
 import shutil
@@ -110,6 +111,10 @@ class Table:
         """
         with self._lock:
             return list(self._rows.values())
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
 
     def get(self, *key: Any) -> Row | None:
         """The row of a key, if there is one; None stands for a large value that is in the file."""
@@ -221,12 +226,16 @@ class StateFile:
         """Whether the file could not be written the last time."""
         return self._failing_since is not None
 
-    def commit(self) -> None:
+    def commit(self, *, at_once: bool = True) -> None:
         """Have all changes so far on the disk when this returns, unless nothing can be written.
 
         No-op if there are none, or after :meth:`close`.
+
+        :param at_once: False to only hand them to the operating system, which is many times faster:
+            they survive the end of the program, but not a power cut, until the next commit that is
+            at once
         """
-        self._write(insist=False)
+        self._write(insist=False, at_once=at_once)
 
     def checkpoint(self) -> None:
         """The same, and try even if it has just failed. To be called from time to time."""
@@ -272,10 +281,10 @@ class StateFile:
     # --- Writing; for who holds self._writing
     # ---------------------------------------------------------
 
-    def _write(self, insist: bool) -> None:
+    def _write(self, insist: bool, at_once: bool = True) -> None:
         with self._writing:
             if self._is_due(insist):
-                self._flush()
+                self._flush(at_once)
         self._tell()
 
     def _is_due(self, insist: bool) -> bool:
@@ -289,9 +298,9 @@ class StateFile:
         with self._lock:
             return any(table._changed for table in self.tables.values())
 
-    def _flush(self) -> None:
+    def _flush(self, at_once: bool = True) -> None:
         try:
-            self._use(self._save)
+            self._use(functools.partial(self._save, at_once=at_once))
         except (*_FAULTS, StateInUseError) as error:
             self._failed(error)
         else:
@@ -379,10 +388,11 @@ class StateFile:
         except _FAULTS as error:
             self._report(logging.ERROR, "Nor can the state be read: %s", error)
 
-    def _save(self, connection: sqlite3.Connection) -> None:
+    def _save(self, connection: sqlite3.Connection, at_once: bool) -> None:
         """Write all changes: those of small rows in one transaction, and each large value in one of
         its own, so that one for which there is no space holds up nothing else.
         """
+        connection.execute(f"PRAGMA synchronous = {'FULL' if at_once else 'NORMAL'}")
         shortage: OSError | None = None
         for keys in self._batches():
             try:

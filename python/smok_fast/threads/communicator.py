@@ -176,10 +176,12 @@ class CommunicatorThread(TerminableThread):
 
 class Link(Backoff):
     """Whether the server is reached, and when to try again if not. For CommunicatorThread;
-    ``is_up`` for any.
+    the attributes for any.
 
     :param url: where the server is, for the log
     :param on_back: called when the server answers again
+    :ivar is_up: whether it was reached the last time; None if it was not tried
+    :ivar last_contact: when it answered last, in seconds since the epoch; None if it never did
     """
 
     def __init__(self, url: str, on_back: Callable[[], None]) -> None:
@@ -188,6 +190,7 @@ class Link(Backoff):
         self._on_back = on_back
         self._down_since = 0.0
         self.is_up: bool | None = None
+        self.last_contact: float | None = None
 
     def up(self) -> None:
         """The server has answered."""
@@ -197,6 +200,7 @@ class Link(Backoff):
             self._on_back()
         self.success()
         self.is_up = True
+        self.last_contact = time.time()
 
     def down(self, error: ResponseError) -> None:
         """The server has not answered."""

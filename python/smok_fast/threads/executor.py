@@ -4,7 +4,13 @@ Invariants:
 
 - Joinable sections overlap: the thread starts one after the other and does not wait for their
   Futures. A CANNOT_JOIN section is a barrier both ways: it starts when everything before it has
-  finished, and everything after it starts when it has.
+  finished, and everything after it starts when it has. Polls are no part of this: they are not
+  waited for, and go on meanwhile. What hangs in Futures only is waited for no longer than the
+  device's ``barrier_timeout``.
+- A pathpoint that is read several times in sections that are joined is read once, unless a write
+  stands between. Each of the sections is done when that read is.
+- A FORCE write that was not successful yet holds up later writes to its pathpoint, so that a retry
+  never overwrites a newer value, and nothing else.
 - A section is done when its orders are: values and failures recorded, Futures ended, retries used
   up, messages posted, and its longest wait over, counted from its start.
 - The plain reads and writes run in the native :class:`smok_fast._core.OrderRunner`, which tells an
@@ -17,30 +23,30 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, InvalidStateError
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import InvalidStateError
+from typing import TYPE_CHECKING
 
-from smok_fast._core import OrderRunner, record_result, record_results
-from smok_fast.exceptions import OperationFailedError, UnavailableError
+from smok_fast._core import OrderRunner
+from smok_fast.exceptions import UnavailableError
 from smok_fast.pathpoint import reports
 from smok_fast.pathpoint.orders import (
     Disposition,
     MessageOrder,
     Order,
-    ReadOrder,
     Section,
     SysctlOrder,
     WaitOrder,
     WriteOrder,
 )
-from smok_fast.pathpoint.pathpoint import Pathpoint, ReadGroup, ReadResult
+from smok_fast.pathpoint.pathpoint import Pathpoint
 from smok_fast.threads.base import TerminableThread
+from smok_fast.threads.counters import Counters
+from smok_fast.threads.execution import Execution, Reads, Timetable
 
 if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
@@ -48,211 +54,6 @@ if TYPE_CHECKING:
 __all__ = ["OrderExecutorThread"]
 
 logger = logging.getLogger(__name__)
-
-#: Seconds before the first retry of an order; each further one waits twice as long.
-FIRST_PAUSE = 0.5
-
-#: The longest pause between two tries, in seconds.
-LONGEST_PAUSE = 30.0
-
-#: How long the queue is waited for at most when nothing else is due, in seconds.
-IDLE = 60.0
-
-
-class Timetable:
-    """Things to do at a later time on the monotonic clock. May be used by any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = itertools.count()
-
-    def at(self, moment: float, action: Callable[[], None]) -> None:
-        """Have an action done at a moment."""
-        with self._lock:
-            heapq.heappush(self._heap, (moment, next(self._numbers), action))
-
-    def pop_due(self, now: float) -> list[Callable[[], None]]:
-        """Take out what is due."""
-        due = []
-        with self._lock:
-            while self._heap and self._heap[0][0] <= now:
-                due.append(heapq.heappop(self._heap)[2])
-        return due
-
-    def seconds_left(self, now: float) -> float:
-        """Seconds until the next one is due, :data:`IDLE` at most."""
-        with self._lock:
-            return min(max(self._heap[0][0] - now, 0.0), IDLE) if self._heap else IDLE
-
-
-class Execution:
-    """One section under way. The native runner and the callbacks of Futures tell it what happened.
-
-    :param thread: the executor
-    :param section: what is executed
-    :param retries: whether orders that fail are tried again
-    """
-
-    def __init__(self, thread: OrderExecutorThread, section: Section, retries: bool) -> None:
-        self._thread = thread
-        self._section = section
-        self._retries = retries
-        self._lock = threading.Lock()
-        self._failures: dict[Order, int] = {}
-        # One for the run itself, so that a Future that ends early cannot end the section.
-        self._unfinished = 1
-
-    def begin(self) -> None:
-        """Count one more thing that has to end before the section is done."""
-        with self._lock:
-            self._unfinished += 1
-
-    def end(self) -> None:
-        """Count one of them as ended; the last one completes the section."""
-        with self._lock:
-            self._unfinished -= 1
-            done = self._unfinished == 0
-        if done:
-            self._thread.finished(self._section)
-
-    # What the native runner tells; called by OrderExecutorThread.
-
-    def find(self, order: ReadOrder | WriteOrder) -> Pathpoint | None:
-        """The pathpoint of an order that the device does not know yet; None to skip the order."""
-        return self._thread.find(order.pathpoint)
-
-    def stale(self, order: WriteOrder) -> None:
-        """A write came too late."""
-        logger.warning("%r is stale, dropped", order)
-
-    def read_failed(self, order: ReadOrder, pathpoint: Pathpoint) -> None:
-        """A read failed, which the pathpoint knows already."""
-        self._try_later(order)
-
-    def write_failed(
-        self, order: WriteOrder, pathpoint: Pathpoint, failure: OperationFailedError
-    ) -> None:
-        """A write failed."""
-        if not self._try_later(order):
-            cause = f" ({failure.__cause__})" if failure.__cause__ else ""
-            logger.error("giving up on %r: %s%s", order, failure, cause)
-
-    def raised(
-        self, order: ReadOrder | WriteOrder, pathpoint: Pathpoint, error: BaseException
-    ) -> None:
-        """User code raised something else than OperationFailedError."""
-        if isinstance(order, ReadOrder):
-            reports.read_raised(pathpoint, error)
-        else:
-            reports.write_raised(pathpoint, error)
-
-    def read_reparse(self, order: ReadOrder, pathpoint: Pathpoint) -> None:
-        """A pathpoint that is computed from others is read by reading them."""
-        self._thread.execute_orders(self, pathpoint.read(order.advise).orders)
-
-    def read_future(self, order: ReadOrder, pathpoint: Pathpoint, future: Future[Any]) -> None:
-        """``on_read`` returned a Future."""
-        self.begin()
-        future.add_done_callback(lambda future: self._read_ended(order, pathpoint, future))
-
-    def write_future(self, order: WriteOrder, pathpoint: Pathpoint, future: Future[Any]) -> None:
-        """``on_write`` returned a Future."""
-        self.begin()
-        future.add_done_callback(lambda future: self._write_ended(order, pathpoint, future))
-
-    def read_group(
-        self, group: ReadGroup, orders: list[ReadOrder], pathpoints: list[Pathpoint]
-    ) -> None:
-        """Reads that belong to one group."""
-        advise = max(order.advise for order in orders)
-        try:
-            results = group.on_read_group(pathpoints, advise)
-        except BaseException as error:
-            self._group_raised(orders, pathpoints, error)
-            return
-        if not isinstance(results, Future):
-            self._group_read(orders, pathpoints, results)
-            return
-        self.begin()
-        results.add_done_callback(lambda future: self._group_ended(orders, pathpoints, future))
-
-    # What Futures tell; called by whichever thread completes them.
-
-    def _read_ended(self, order: ReadOrder, pathpoint: Pathpoint, future: Future[Any]) -> None:
-        try:
-            error = _exception_of(future)
-            failure = _failure(error)
-            if error is not None and failure is None:
-                pathpoint._end_poll()
-                reports.read_raised(pathpoint, error)
-            elif record_result(pathpoint, failure or future.result()):
-                self.read_failed(order, pathpoint)
-        finally:
-            self.end()
-
-    def _write_ended(self, order: WriteOrder, pathpoint: Pathpoint, future: Future[Any]) -> None:
-        try:
-            error = _exception_of(future)
-            failure = _failure(error)
-            if failure is not None:
-                self.write_failed(order, pathpoint, failure)
-            elif error is not None:
-                reports.write_raised(pathpoint, error)
-        finally:
-            self.end()
-
-    def _group_ended(
-        self, orders: list[ReadOrder], pathpoints: list[Pathpoint], future: Future[Any]
-    ) -> None:
-        try:
-            error = _exception_of(future)
-            if error is None:
-                self._group_read(orders, pathpoints, future.result())
-            else:
-                self._group_raised(orders, pathpoints, error)
-        finally:
-            self.end()
-
-    def _group_read(
-        self, orders: list[ReadOrder], pathpoints: list[Pathpoint], results: Sequence[ReadResult]
-    ) -> None:
-        if not isinstance(results, Sequence) or len(results) != len(pathpoints):
-            wrong = ValueError(
-                f"{len(pathpoints)} pathpoints, but the results are {results!r:.200}"
-            )
-            self._group_raised(orders, pathpoints, wrong)
-            return
-        for index in record_results(pathpoints, results):
-            self.read_failed(orders[index], pathpoints[index])
-
-    def _group_raised(
-        self, orders: list[ReadOrder], pathpoints: list[Pathpoint], error: BaseException
-    ) -> None:
-        failure = _failure(error)
-        if failure is not None:
-            self._group_read(orders, pathpoints, [failure] * len(pathpoints))
-            return
-        for pathpoint in pathpoints:
-            pathpoint._end_poll()
-        reports.read_raised(pathpoints[0], error)
-
-    def _try_later(self, order: ReadOrder | WriteOrder) -> bool:
-        """Have another try made after a while; False if the order is not worth it."""
-        if not self._retries or not order.fail():
-            return False
-        self.begin()
-        self._thread.later(self._pause(order), lambda: self._retry(order))
-        return True
-
-    def _retry(self, order: ReadOrder | WriteOrder) -> None:
-        if self._thread.execute_orders(self, [order]):
-            self.end()
-
-    def _pause(self, order: ReadOrder | WriteOrder) -> float:
-        with self._lock:
-            failures = self._failures[order] = self._failures.get(order, 0) + 1
-        return min(FIRST_PAUSE * 2.0 ** (failures - 1), LONGEST_PAUSE)
 
 
 class OrderExecutorThread(TerminableThread):
@@ -269,16 +70,22 @@ class OrderExecutorThread(TerminableThread):
         self._queue = device._order_queue
         self._runner = OrderRunner()
         self._timetable = Timetable()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()  # guards what is under way
         self._taken: Sequence[Section] = ()
-        self._under_way: set[Section] = set()
+        self._under_way: dict[Section, Execution] = {}
+        self._is_waiting = False  # for everything before or after a barrier
+        self._held: dict[str, deque[tuple[Execution, WriteOrder]]] = {}
+        self.reads = Reads()
+        self.counters = Counters()
 
     def run(self) -> None:
         """The thread's loop."""
         while not self.terminating:
+            if not len(self._queue):
+                self._device.order_intake.commit()
             self._taken = self._queue.take(self._timetable.seconds_left(self._clock()))
-            for section in self._taken:
-                self._execute(section)
+            if self._taken:
+                self._execute(self._taken)
             self._taken = ()  # so that nothing is kept alive while the queue is empty
             self._do_due()
 
@@ -293,8 +100,6 @@ class OrderExecutorThread(TerminableThread):
         thread.
         """
         self._queue.interrupt()
-        with self._changed:
-            self._changed.notify_all()
 
     def abandon(self) -> None:
         """Tell everyone who waits for a section that was taken from the queue that it will not be
@@ -302,7 +107,7 @@ class OrderExecutorThread(TerminableThread):
         """
         for section in self._taken:
             section.cancel()
-        with self._changed:
+        with self._lock:
             abandoned = list(self._under_way)
             self._under_way.clear()
         error = UnavailableError("the device was closed before the section was finished")
@@ -330,7 +135,7 @@ class OrderExecutorThread(TerminableThread):
         """
         index = 0
         while index < len(orders) and not self.terminating:
-            index = self._runner.run(orders, index, self._device.pathpoints, execution)
+            index = self._runner.run(orders, index, self._device.pathpoints, self._held, execution)
             if index < len(orders) and not self.terminating:
                 self._execute_other(execution, orders[index])
                 index += 1
@@ -341,28 +146,72 @@ class OrderExecutorThread(TerminableThread):
         self._timetable.at(self._clock() + seconds, action)
         self.wake()
 
+    @property
+    def executing(self) -> int:
+        """How many sections were begun and are not done."""
+        return len(self._under_way)
+
+    def now(self) -> float:
+        """Seconds of the clock by which the thread goes."""
+        return self._clock()
+
     def finished(self, section: Section) -> None:
         """A section has nothing left to do."""
-        with self._changed:
-            self._under_way.discard(section)
-            self._changed.notify_all()
+        with self._lock:
+            self._under_way.pop(section, None)
         section.mark_as_done()
+        if self._is_waiting:
+            self.wake()
 
-    def _execute(self, section: Section) -> None:
-        barrier = section.disposition == Disposition.CANNOT_JOIN
+    def hold(self, order: WriteOrder, waiting: Execution | None = None) -> None:
+        """Have later writes to an order's pathpoint wait for it; or have an order wait itself.
+
+        Where the pathpoint may not be held yet, to be called by the executor thread.
+        """
+        queue = self._held.setdefault(order.pathpoint, deque())
+        if waiting is not None:
+            queue.append((waiting, order))
+
+    @contextlib.contextmanager
+    def lifted(self, pathpoint: str) -> Iterator[None]:
+        """Let a write that others wait for be tried again, and then the others if it has ended."""
+        waiting = self._held.pop(pathpoint, deque())
+        yield
+        while waiting and pathpoint not in self._held:
+            execution, order = waiting.popleft()
+            if self.execute_orders(execution, [order]):
+                execution.end_outside()
+        if waiting:
+            self._held[pathpoint].extend(waiting)
+
+    def let_go(self, pathpoint: str) -> None:
+        """Have those writes executed that wait for one that has ended."""
+        with self.lifted(pathpoint):
+            pass
+
+    def _execute(self, sections: Sequence[Section]) -> None:
+        """Execute what was taken from the queue: joinable sections, or a barrier alone."""
+        barrier = sections[0].disposition == Disposition.CANNOT_JOIN
         if barrier:
             self._wait_for_all()
+        self._device.order_intake.begin(sections)
+        self._runner.begin_batch()
+        for section in sections:
+            self._begin(section)
+        if barrier:
+            self._wait_for_all()
+
+    def _begin(self, section: Section) -> None:
         if self.terminating or not section.mark_as_being_executed():
             section.cancel()
             return
-        with self._changed:
-            self._under_way.add(section)
+        execution = Execution(self, section, retries=not isinstance(section, Poll))
+        with self._lock:
+            self._under_way[section] = execution
         if self._device.has_own_execution_loop:
             self._execute_by_user(section)
         else:
-            self._execute_natively(section)
-        if barrier:
-            self._wait_for_all()
+            self._execute_natively(section, execution)
 
     def _execute_by_user(self, section: Section) -> None:
         try:
@@ -371,8 +220,7 @@ class OrderExecutorThread(TerminableThread):
             logger.exception("execute_section raised on %r", section)
         self.finished(section)
 
-    def _execute_natively(self, section: Section) -> None:
-        execution = Execution(self, section, retries=not isinstance(section, Poll))
+    def _execute_natively(self, section: Section, execution: Execution) -> None:
         wait = section.max_wait()
         if wait is not None:
             execution.begin()
@@ -387,10 +235,11 @@ class OrderExecutorThread(TerminableThread):
 
     def _execute_other(self, execution: Execution, order: Order) -> None:
         if isinstance(order, MessageOrder):
-            execution.begin()
-            self._device.post_message(order).add_done_callback(lambda _: execution.end())
+            execution.begin_outside()
+            self._device.post_message(order).add_done_callback(lambda _: execution.end_outside())
         elif isinstance(order, SysctlOrder):
             self._execute_sysctl(order)
+            self._runner.begin_batch()
         elif not isinstance(order, WaitOrder):
             logger.error("order of unknown type %r skipped", order)
 
@@ -407,15 +256,47 @@ class OrderExecutorThread(TerminableThread):
             self._device.sync_sections(lambda: self.terminating)
         except BaseException:
             logger.exception("sync_sections raised")
-        while True:
+        self._is_waiting = True
+        while not self.terminating:
             self._do_due()
-            with self._changed:
-                if self.terminating or not self._under_way:
-                    return
-                self._changed.wait(self._timetable.seconds_left(self._clock()))
+            patience = self._patience()
+            if patience is None:
+                break
+            self._device.order_intake.commit()
+            polls = self._queue.take_polls(patience)
+            self._runner.begin_batch()
+            for poll in polls:
+                self._begin(poll)
+        self._is_waiting = False
+
+    def _patience(self) -> float | None:
+        """For how many seconds a barrier has to wait at most before it looks again; None if
+        nothing is under way that has to be waited for.
+        """
+        with self._lock:
+            waited_for = [
+                execution
+                for section, execution in self._under_way.items()
+                if not (isinstance(section, Poll) or execution.is_given_up)
+            ]
+        if not waited_for:
+            return None
+        now = self._clock()
+        patience = self._timetable.seconds_left(now)
+        hanging = [execution.hangs_since for execution in waited_for]
+        if None in hanging:  # what the others wait for may be a part of this one
+            return patience
+        latest = max(since for since in hanging if since is not None)
+        left = latest + self._device.barrier_timeout - now
+        if left > 0:
+            return min(patience, left)
+        for execution in waited_for:
+            execution.give_up()
+        return 0.0
 
     def _do_due(self) -> None:
         for action in self._timetable.pop_due(self._clock()):
+            self._runner.begin_batch()
             try:
                 action()
             except Exception:
@@ -426,17 +307,3 @@ class Poll(Section):
     """Reads that the archive schedule asks for. They are not retried: the next round reads
     again.
     """
-
-
-def _exception_of(future: Future[Any]) -> BaseException | None:
-    try:
-        return future.exception()
-    except CancelledError as error:
-        return error
-
-
-def _failure(error: BaseException | None) -> OperationFailedError | None:
-    """The error if user code may raise it, which NotReadedError, without a reason, is not for."""
-    if isinstance(error, OperationFailedError) and error.reason is not None:
-        return error
-    return None

@@ -68,10 +68,17 @@ class LogPublisherThread(TerminableThread):
         # All of these are guarded by the condition of TerminableThread
         self._queue: collections.deque[Entry] = collections.deque()
         self._dropped = 0
+        self._dropped_before = 0  # of these the server was told
         self._last_timestamp = 0
         self._sending = False
         self._failing = False
         self._flushing = False
+
+    @property
+    def dropped(self) -> int:
+        """How many records could not be published and were dropped. For any thread."""
+        with self._condition:
+            return self._dropped_before + self._dropped
 
     def timestamp(self, created: float) -> int:
         """A timestamp for a record, higher than all before. For any thread.
@@ -173,6 +180,7 @@ class LogPublisherThread(TerminableThread):
         with self._condition:
             self._sending = True
             dropped, self._dropped = self._dropped, 0
+            self._dropped_before += dropped
         while True:
             with self._condition:
                 if not self._queue:

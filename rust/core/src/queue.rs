@@ -86,10 +86,23 @@ impl<T> OrderQueue<T> {
     /// time ran out, when someone called [`OrderQueue::interrupt`], or when the queue is closed and
     /// has run dry.
     pub fn take(&self, timeout: Option<Duration>) -> Vec<T> {
+        self.take_with(State::take, timeout)
+    }
+
+    /// The same with polls only: orders stay where they are.
+    pub fn take_polls(&self, timeout: Option<Duration>) -> Vec<T> {
+        self.take_with(|state| take_joined(&mut state.polls), timeout)
+    }
+
+    fn take_with(
+        &self,
+        take: impl Fn(&mut State<T>) -> Vec<T>,
+        timeout: Option<Duration>,
+    ) -> Vec<T> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.state.lock();
         loop {
-            let taken = state.take();
+            let taken = take(&mut state);
             if !taken.is_empty() || state.closed || std::mem::take(&mut state.interrupted) {
                 return taken;
             }
@@ -97,7 +110,7 @@ impl<T> OrderQueue<T> {
                 None => self.changed.wait(&mut state),
                 Some(deadline) => {
                     if self.changed.wait_until(&mut state, deadline).timed_out() {
-                        return state.take();
+                        return take(&mut state);
                     }
                 }
             }
@@ -141,19 +154,25 @@ impl<T> OrderQueue<T> {
 
 impl<T> State<T> {
     fn take(&mut self) -> Vec<T> {
-        let lane = if self.orders.is_empty() {
+        take_joined(if self.orders.is_empty() {
             &mut self.polls
         } else {
             &mut self.orders
-        };
-        let joined = lane
-            .iter()
-            .take(MOST_JOINED)
-            .take_while(|entry| entry.joinable)
-            .count();
-        let count = if lane.is_empty() { 0 } else { joined.max(1) };
-        lane.drain(..count).map(|entry| entry.item).collect()
+        })
     }
+}
+
+fn take_joined<T>(lane: &mut VecDeque<Entry<T>>) -> Vec<T> {
+    let joined = lane
+        .iter()
+        .take(MOST_JOINED)
+        .take_while(|entry| entry.joinable)
+        .count();
+    if joined > 1 {
+        return lane.drain(..joined).map(|entry| entry.item).collect();
+    }
+    lane.pop_front()
+        .map_or_else(Vec::new, |entry| vec![entry.item])
 }
 
 #[cfg(test)]
@@ -196,6 +215,16 @@ mod tests {
     fn orders_go_before_polls() {
         let queue = queue_of(&[(1, true, Lane::Polls), (2, true, Lane::Orders)]);
         assert_eq!((queue.try_take(), queue.try_take()), (vec![2], vec![1]));
+    }
+
+    #[test]
+    fn polls_can_be_taken_while_orders_wait() {
+        let queue = queue_of(&[(1, false, Lane::Orders), (2, true, Lane::Polls)]);
+        assert_eq!(queue.take_polls(LONG), vec![2]);
+        assert!(queue.take_polls(Some(Duration::ZERO)).is_empty());
+        queue.interrupt();
+        assert!(queue.take_polls(LONG).is_empty());
+        assert_eq!(queue.take(LONG), vec![1]);
     }
 
     #[test]

@@ -4,13 +4,17 @@
 //! to the *execution*, a Python object of the order executor's: Futures, failures, exceptions,
 //! unknown pathpoints, stale writes, read groups. The loop holds no lock, and ends early when
 //! `stop` was called.
+//!
+//! What is read in one *batch* is read once: a pathpoint notes the number of the batch that it was
+//! last read in. A write ends the batch, so that what is read after it is read for sure.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyType};
+use smok_core::order::AdviseLevel;
 use smok_core::value::Reason;
 
 use crate::order::{ReadOrder, WriteOrder, advise_level};
@@ -21,7 +25,11 @@ use crate::{callback, errors};
 #[pyclass(frozen, module = "smok_fast._core")]
 pub struct OrderRunner {
     stopped: AtomicBool,
+    batch: AtomicU64,
 }
+
+/// Numbers of batches, which all runners share, since pathpoints may outlive one.
+static BATCHES: AtomicU64 = AtomicU64::new(1);
 
 #[pymethods]
 impl OrderRunner {
@@ -29,7 +37,14 @@ impl OrderRunner {
     fn new() -> Self {
         OrderRunner {
             stopped: AtomicBool::new(false),
+            batch: AtomicU64::new(0),
         }
+    }
+
+    /// Have every pathpoint read anew from here on, although it has just been read.
+    fn begin_batch(&self) {
+        let batch = BATCHES.fetch_add(1, Ordering::Relaxed);
+        self.batch.store(batch, Ordering::Relaxed);
     }
 
     /// Make the present run() return after the order that it is at, and every later one at once.
@@ -42,18 +57,22 @@ impl OrderRunner {
     /// :param orders: the orders of a section
     /// :param start: index of the first one to run
     /// :param pathpoints: the device's pathpoints by name
+    /// :param held: names of the pathpoints that are not to be written to
     /// :param execution: who is told about everything but plain values; see
-    ///     smok_fast.threads.executor.Execution
+    ///     smok_fast.threads.execution.Execution
     /// :return: index of the first order that was not run
     fn run(
         &self,
         orders: &Bound<'_, PyList>,
         start: usize,
         pathpoints: &Bound<'_, PyDict>,
+        held: &Bound<'_, PyDict>,
         execution: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
         let run = Run {
+            runner: self,
             pathpoints,
+            held,
             execution,
         };
         let mut groups = Groups::default();
@@ -163,7 +182,9 @@ impl<'py> Groups<'py> {
 
 /// One call of `OrderRunner.run`.
 struct Run<'a, 'py> {
+    runner: &'a OrderRunner,
     pathpoints: &'a Bound<'py, PyDict>,
+    held: &'a Bound<'py, PyDict>,
     execution: &'a Bound<'py, PyAny>,
 }
 
@@ -174,6 +195,10 @@ impl<'py> Run<'_, 'py> {
             return Ok(());
         };
         let core = pathpoint.get();
+        let batch = self.runner.batch.load(Ordering::Relaxed);
+        if !core.begin_read(batch, order.get().advise() == AdviseLevel::Force) {
+            return self.tell(intern!(py, "read_again"), (&pathpoint,));
+        }
         if core.is_reparse()? {
             return self.tell(intern!(py, "read_reparse"), (order, &pathpoint));
         }
@@ -221,6 +246,10 @@ impl<'py> Run<'_, 'py> {
         if pathpoint.get().is_reparse()? {
             return Ok(()); // writing what is derived from other pathpoints does nothing
         }
+        if !self.held.is_empty() && self.held.contains(order.get().path(py))? {
+            return self.tell(intern!(py, "write_held"), (order,));
+        }
+        self.runner.begin_batch();
         let arguments = (
             order.get().value(py),
             advise_level(py, order.get().advise())?,

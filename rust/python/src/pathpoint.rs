@@ -35,6 +35,8 @@ pub struct PathpointCore {
     /// Nanoseconds between two reads at least; 0 for no limit.
     read_no_often_than: AtomicU64,
     read_group: Mutex<Option<Py<PyAny>>>,
+    /// Which read was begun last: what `begin_read` was given.
+    last_read: AtomicU64,
     /// A `StorageLevel`.
     storage_level: Mutex<Option<Py<PyAny>>>,
 }
@@ -96,6 +98,20 @@ impl PathpointCore {
             .lock()
             .as_ref()
             .map(|group| group.bind(py).clone())
+    }
+
+    /// Notes that a read begins.
+    ///
+    /// `batch` stands for what is read together. Returns false if it was begun already in the same
+    /// batch, and is tried as hard.
+    pub fn begin_read(&self, batch: u64, forced: bool) -> bool {
+        let read = batch << 1 | u64::from(forced);
+        let last = self.last_read.load(Ordering::Relaxed);
+        if last >> 1 == batch && last >= read {
+            return false;
+        }
+        self.last_read.store(read, Ordering::Relaxed);
+        true
     }
 
     /// Notes that a read ended without giving a sample.
@@ -246,6 +262,7 @@ impl PathpointCore {
             callable_on_change: Mutex::new(None),
             read_no_often_than: AtomicU64::new(0),
             read_group: Mutex::new(None),
+            last_read: AtomicU64::new(0),
             storage_level: Mutex::new(None),
         }
     }

@@ -45,15 +45,25 @@ impl OrderQueue {
     /// :return: the items; none when the time ran out, after interrupt(), or when the queue is
     ///     closed and empty
     #[pyo3(signature = (timeout = None))]
-    fn take(&self, py: Python<'_>, timeout: Option<f64>) -> Vec<Py<PyAny>> {
+    fn take(&self, timeout: Option<&Bound<'_, PyAny>>, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
         let taken = self.core.try_take();
         if !taken.is_empty() {
-            return taken;
+            return Ok(taken); // without a look at the time-out, which costs as much as the taking
         }
-        py.detach(|| self.core.take(timeout.map(duration)))
+        let timeout = timeout.map(PyAnyMethods::extract::<f64>).transpose()?;
+        Ok(py.detach(|| self.core.take(timeout.map(duration))))
     }
 
-    /// End the present take(), or else the next one.
+    /// Take the next polls, waiting for them without the GIL, while orders stay where they are.
+    ///
+    /// :param timeout: seconds to wait at most, None for ever
+    /// :return: as with take()
+    #[pyo3(signature = (timeout = None))]
+    fn take_polls(&self, py: Python<'_>, timeout: Option<f64>) -> Vec<Py<PyAny>> {
+        py.detach(|| self.core.take_polls(timeout.map(duration)))
+    }
+
+    /// End the present take() or take_polls(), or else the next one.
     fn interrupt(&self) {
         self.core.interrupt();
     }

@@ -545,8 +545,7 @@ fn write_sample(out: &mut Vec<u8>, timestamp: i64, reading: &Reading) -> Result<
     let mut writer = Writer::new(out);
     match reading {
         Reading::Value(value) => {
-            writer.list_header(2)?;
-            writer.int(timestamp);
+            writer.pair(timestamp);
             match value {
                 Value::Int(int) => writer.int(*int),
                 Value::Float(float) => writer.float(*float),

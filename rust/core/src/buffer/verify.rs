@@ -8,6 +8,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::path::Path;
 
 use super::block::{Block, Columns};
@@ -28,7 +29,7 @@ pub struct FileCheck {
     pub bytes: u64,
     /// Frames that are what was written.
     pub frames: u64,
-    /// Samples in them.
+    /// Samples in them, without those that an earlier file has.
     pub samples: u64,
     /// Samples in them of which nobody knows the pathpoint.
     pub nameless: u64,
@@ -36,7 +37,7 @@ pub struct FileCheck {
     pub missing: u64,
     /// Ranges of bytes that are not what was written.
     pub damage: Vec<(u64, u64)>,
-    /// Bytes at the end of a write that did not finish, or that a later segment repeats.
+    /// Bytes at the end of a write that did not finish.
     pub torn: u64,
     /// Why it could not be read.
     pub error: Option<String>,
@@ -69,8 +70,6 @@ struct Pending {
 /// Where a segment stands among those of its level.
 struct Place {
     segment: Segment,
-    /// The number with which the next one begins.
-    until: u64,
     is_newest: bool,
 }
 
@@ -78,6 +77,8 @@ struct Place {
 pub struct Verification {
     storage: Box<dyn Storage>,
     files: VecDeque<Pending>,
+    /// The number of the last frame read so far, by level.
+    after: [u64; 2],
 }
 
 impl Verification {
@@ -94,6 +95,7 @@ impl Verification {
         Ok(Verification {
             storage,
             files: files(listed),
+            after: [0, 0],
         })
     }
 
@@ -118,7 +120,7 @@ impl Iterator for Verification {
                 Ok(bytes) => (bytes, None),
             };
             let mut check = match file.segment {
-                Some(place) => check_segment(&place, &bytes),
+                Some(place) => self.check_segment(place, &bytes),
                 None => check_cursor(&bytes),
             };
             check.name = file.name;
@@ -147,16 +149,13 @@ fn files(listed: Vec<(String, u64)>) -> VecDeque<Pending> {
         }
     }
     segments.sort_unstable();
-    let mut nexts = [None, None];
+    let mut is_newest = [true, true];
     let mut files = VecDeque::new();
     for (first_seq, level, name, bytes) in segments.into_iter().rev() {
-        let next = nexts
-            .get_mut(level as usize)
-            .and_then(|next| next.replace(first_seq));
+        let is_newest = is_newest.get_mut(level as usize).map(mem::take);
         let place = Place {
             segment: Segment::empty(level, first_seq),
-            until: next.unwrap_or(u64::MAX),
-            is_newest: next.is_none(),
+            is_newest: is_newest.unwrap_or(false),
         };
         files.push_front(Pending {
             name,
@@ -190,28 +189,45 @@ fn check_cursor(bytes: &[u8]) -> FileCheck {
     check
 }
 
-fn check_segment(place: &Place, bytes: &[u8]) -> FileCheck {
+impl Verification {
+    fn check_segment(&mut self, mut place: Place, bytes: &[u8]) -> FileCheck {
+        let Some(after) = self.after.get_mut(place.segment.level as usize) else {
+            return FileCheck::default();
+        };
+        place.segment.after = *after;
+        let (check, last) = check_segment(&place, bytes);
+        *after = last.unwrap_or(*after).max(*after);
+        check
+    }
+}
+
+/// Returns the number of the last frame of samples as well.
+fn check_segment(place: &Place, bytes: &[u8]) -> (FileCheck, Option<u64>) {
     let mut check = FileCheck::default();
     let known = known_ids(bytes);
     let mut columns = Columns::default();
-    let mut before = None;
+    let mut last = None;
+    let mut repeated = 0;
     // The index, if it was the last frame, and where it is.
     let mut index: Option<(Inventory, usize, usize)> = None;
     for found in frame::scan(bytes) {
         match found {
-            Found::Frame(at, frame) if frame.use_ == Use::Data && frame.seq >= place.until => {
-                check.torn = (bytes.len() - at) as u64;
-                break;
-            }
             Found::Frame(at, frame) => {
                 let end = at + frame.len();
                 index = None;
                 let contents = match frame.use_ {
                     Use::Head => check_head(&frame, &place.segment),
                     Use::Names => check_names(&frame),
-                    Use::Data if before < Some(frame.seq) => {
-                        before = Some(frame.seq);
-                        check_data(&frame, &known, &mut columns, &mut check)
+                    Use::Data if last < Some(frame.seq) => {
+                        count(&frame, &known, &mut columns).map(|(named, nameless)| {
+                            last = Some(frame.seq);
+                            if frame.seq > place.segment.after {
+                                check.samples += named;
+                                check.nameless += nameless;
+                            } else {
+                                repeated += named + nameless;
+                            }
+                        })
                     }
                     Use::Index => {
                         let whole = bytes.get(at..end).unwrap_or_default();
@@ -234,13 +250,13 @@ fn check_segment(place: &Place, bytes: &[u8]) -> FileCheck {
         }
     }
     if let Some((inventory, at, end)) = index {
-        let found = check.samples + check.nameless;
+        let found = check.samples + check.nameless + repeated;
         check.missing = inventory.segment.samples.saturating_sub(found);
         if inventory.segment.samples < found {
             check.lose(at, end);
         }
     }
-    check
+    (check, last)
 }
 
 /// The ids of series whose names are in the file and declare a type.
@@ -274,13 +290,12 @@ fn check_names(frame: &Frame<'_>) -> Result<(), Corrupt> {
     Ok(())
 }
 
-/// Decodes every sample of a frame, and counts them if all make sense.
-fn check_data(
+/// Decodes every sample of a frame. Returns how many have a known series, and how many have not.
+fn count(
     frame: &Frame<'_>,
     known: &HashSet<u64>,
     columns: &mut Columns,
-    check: &mut FileCheck,
-) -> Result<(), Corrupt> {
+) -> Result<(u64, u64), Corrupt> {
     let mut input = Input::new(frame.content);
     let head = DataHead::read(&mut input)?;
     let (mut named, mut nameless) = (0u64, 0u64);
@@ -304,9 +319,7 @@ fn check_data(
     if named + nameless != head.samples {
         return Err(Corrupt);
     }
-    check.samples += named;
-    check.nameless += nameless;
-    Ok(())
+    Ok((named, nameless))
 }
 
 /// Judges what stands behind the last frame.

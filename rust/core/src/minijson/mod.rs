@@ -179,6 +179,17 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_pair_is_a_list_of_two_and_its_first_item(bits: i64, shift in 0..64u32) {
+            let first = bits >> shift;
+            let (mut at_once, mut apart) = (Vec::new(), Vec::new());
+            Writer::new(&mut at_once).pair(first);
+            let mut writer = Writer::new(&mut apart);
+            writer.list_header(2).unwrap();
+            writer.int(first);
+            prop_assert_eq!(at_once, apart);
+        }
+
+        #[test]
         fn what_is_written_is_read_as_it_was(doc in docs()) {
             let data = encode(&doc);
             prop_assert_eq!(decode(&data), Ok(doc));

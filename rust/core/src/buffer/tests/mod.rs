@@ -188,31 +188,6 @@ fn an_upload_is_the_same_until_it_is_acknowledged() {
 }
 
 #[test]
-fn what_is_sealed_as_soon_as_it_is_recorded_is_counted_right() {
-    const EACH: u64 = 500_000;
-    let buffer = Buffer::new(4 * EACH);
-    let left = AtomicU64::new(3);
-    std::thread::scope(|scope| {
-        for name in ["W1", "W2", "W3"] {
-            let series = buffer.series(name, Kind::Unsigned16);
-            let left = &left;
-            scope.spawn(move || {
-                for number in 0..EACH.cast_signed() {
-                    series.record(int(number, number)).unwrap();
-                }
-                left.fetch_sub(1, Ordering::Release);
-            });
-        }
-        while left.load(Ordering::Acquire) > 0 {
-            buffer.flush().unwrap();
-            assert!(buffer.statistics().pending <= 3 * EACH);
-        }
-    });
-    let figures = buffer.statistics();
-    assert_eq!((figures.pending, figures.recorded), (3 * EACH, 3 * EACH));
-}
-
-#[test]
 fn a_token_that_is_not_out_changes_nothing() {
     let buffer = Buffer::new(DEFAULT_CAPACITY);
     record(&buffer, "W1", int(1, 1));
