@@ -284,6 +284,14 @@ pub(super) fn index_length(trailer: &[u8]) -> Option<u64> {
     Some(u32::from_le_bytes(length).into())
 }
 
+/// The numbers of the frames of samples in a segment.
+pub(super) fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    frame::scan(bytes).filter_map(|found| match found {
+        Found::Frame(_, frame) if frame.use_ == Use::Data => Some(frame.seq),
+        _ => None,
+    })
+}
+
 /// Tells whether a segment ends as it should.
 #[derive(Default)]
 pub(super) struct Ends {
