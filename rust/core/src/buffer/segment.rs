@@ -182,6 +182,8 @@ impl Inventory {
                 Found::End(start) => inventory.torn_at = Some(start),
             }
         }
+        // Nobody can get at them.
+        inventory.segment.samples -= inventory.nameless.min(inventory.segment.samples);
         inventory
     }
 
