@@ -186,6 +186,21 @@ def test_a_device_that_restarts_delivers_what_it_could_not_and_nothing_twice(
     assert smok_server.admin.counts(DEVICE_ID).duplicates == 0
 
 
+def test_a_relative_path_begins_where_the_program_was_when_it_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(BufferedPathpointDatabase("buffer", durability=NEVER)) as database:
+        record(database, "W1", 1)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir("elsewhere")
+        assert upload_all(database) == {"W1": [(1, 1)]}
+        database.flush()
+        assert database.path == tmp_path / "buffer"
+    assert on_disk(tmp_path / "buffer") == {"W1": [(1, 1)]}
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 # --- When it is durable ---------------------------------------------------------------------------
 
 #: Records for ever, in each of the ways there are, and says each number once it is durable.
@@ -705,6 +720,22 @@ def test_as_many_values_as_timestamps_are_needed(
     assert pathpoint.set_new_values([], []) == 0
     assert pathpoint.set_new_values(array("q"), array("d")) == 0
     assert database.statistics().recorded == 0
+
+
+@pytest.mark.parametrize("column", [list, lambda times: array("q", times)])
+@pytest.mark.parametrize("time", [2**62, -(2**62), 2**63 - 1])
+def test_a_timestamp_that_is_none_is_refused_with_all_others(
+    time: int,
+    column: Callable[[list[int]], Any],
+    make_offline_device: Maker,
+    open_buffer: Callable[..., BufferedPathpointDatabase],
+) -> None:
+    device = make_offline_device(pp_database=open_buffer(), delayed_boot=True)
+    pathpoint = Pathpoint(device, "W1")
+    with pytest.raises(ValueError, match=f"{time} is no time in milliseconds"):
+        pathpoint.set_new_values(column([1, time]), column([1, 2]))
+    with pytest.raises(NotReadedError):
+        pathpoint.get()
 
 
 def test_falling_timestamps_are_left_out_and_counted(

@@ -33,7 +33,8 @@ class BufferedPathpointDatabase(NativePathpointDatabase):
     oldest samples that the server has go first. One that it has not goes last, is counted in
     ``statistics().dropped``, and logged.
 
-    :param path: the folder; it is made if it is not there
+    :param path: the folder; it is made if it is not there. A relative one begins at the present
+        working folder
     :param durability: how many seconds of recording a power cut may cost; 0 makes each recorded
         sample durable before the call returns, None keeps everything in memory only
     :param max_bytes: how many bytes the folder may have
@@ -70,7 +71,7 @@ class BufferedPathpointDatabase(NativePathpointDatabase):
             raise ValueError("segment_bytes is between 256 KiB and 4 MiB")
         if max_bytes < 8 * segment_bytes:
             raise ValueError("max_bytes must be at least 8 times segment_bytes")
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         if durability is None:
             buffer = Buffer()
         else:

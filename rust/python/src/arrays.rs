@@ -16,6 +16,13 @@ fn copied<T: Element>(object: &Bound<'_, PyAny>) -> PyResult<Option<Vec<T>>> {
     }
 }
 
+fn in_bounds(timestamps: Vec<i64>) -> PyResult<Vec<i64>> {
+    match timestamps.iter().find(|time| !value::is_time(**time)) {
+        Some(time) => Err(value::no_time(time)),
+        None => Ok(timestamps),
+    }
+}
+
 /// Samples that were given as two columns, copied so that they hold still while the GIL is
 /// released.
 pub struct Columns {
@@ -37,7 +44,7 @@ impl Columns {
         admit: impl Fn(&Bound<'_, PyAny>) -> PyResult<Reading>,
     ) -> PyResult<Self> {
         let timestamps = match copied(timestamps)? {
-            Some(timestamps) => timestamps,
+            Some(timestamps) => in_bounds(timestamps)?,
             None => timestamps
                 .try_iter()?
                 .map(|timestamp| value::timestamp(&timestamp?))

@@ -85,8 +85,18 @@ pub fn timestamp(object: &Bound<'_, PyAny>) -> PyResult<i64> {
         Err(_) => whole(object.extract::<f64>()?),
     };
     milliseconds
-        .filter(|milliseconds: &i64| milliseconds.unsigned_abs() <= FARTHEST.unsigned_abs())
-        .ok_or_else(|| PyValueError::new_err(format!("{object} is no time in milliseconds")))
+        .filter(|milliseconds| is_time(*milliseconds))
+        .ok_or_else(|| no_time(object))
+}
+
+/// Whether a timestamp is within bounds.
+pub fn is_time(milliseconds: i64) -> bool {
+    milliseconds.unsigned_abs() <= FARTHEST.unsigned_abs()
+}
+
+/// The error of what is no timestamp.
+pub fn no_time(what: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(format!("{what} is no time in milliseconds"))
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // exact within the bounds
