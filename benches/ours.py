@@ -135,7 +135,9 @@ def decode() -> float:
 
 
 def drained() -> tuple[list[bytes], float]:
-    """The bodies of a backlog on disk, each acknowledged, and how much CPU time they took."""
+    """The bodies of a backlog on disk, each acknowledged, and how much CPU time building them
+    took.
+    """
     from smok_fast.extras import BufferedPathpointDatabase
     from smok_fast.extras.pp_native import UPLOAD_BYTES
 
@@ -151,12 +153,15 @@ def drained() -> tuple[list[bytes], float]:
             pathpoint.set_new_values(array("q", range(first, first + step, 100)), values)
     database.flush()
     device.close()
-    bodies = []
-    started = time.process_time()
-    while (upload := database.buffer.next_upload(UPLOAD_BYTES)) is not None:
+    bodies, seconds = [], 0.0
+    while True:
+        started = time.process_time()
+        upload = database.buffer.next_upload(UPLOAD_BYTES)
+        seconds += time.process_time() - started
+        if upload is None:
+            break
         bodies.append(upload[0])
         database.buffer.acknowledge(upload[1])
-    seconds = time.process_time() - started
     database.close()
     return bodies, seconds
 

@@ -208,10 +208,10 @@ class ScriptedServer:
             self._connections.append(connection)
             thread = threading.Thread(target=self._run, args=(script, connection))
             self._threads.append(thread)
-            thread.start()
-            with self._accepted:
+            with self._accepted:  # before the script is through with it
                 self.accepted += 1
                 self._accepted.notify_all()
+            thread.start()
 
     def _run(self, script: Script, connection: socket.socket) -> None:
         with connection:

@@ -5,7 +5,7 @@
 //! [`Level`], so that what is kept for good does not keep the rest from being forgotten. Each
 //! segment names the series in it by itself: damage to one costs nothing of another.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::block::Block;
@@ -48,9 +48,9 @@ pub(super) struct Segment {
     pub name: String,
     pub level: Level,
     pub first_seq: u64,
-    /// Frames up to this number are those of segments before it: when a write fails, nobody knows
-    /// what is in the file, and the same frames are written to another one.
-    pub after: u64,
+    /// Frames that other segments have and that do not count here: when a write fails, nobody knows
+    /// what of it is in the file, and the same frames are written to another one.
+    pub repeats: Arc<BTreeSet<u64>>,
     /// The number of its last frame.
     pub last_seq: u64,
     pub bytes: u64,
@@ -69,7 +69,7 @@ impl Segment {
             name: segment_name(level, first_seq),
             level,
             first_seq,
-            after: 0,
+            repeats: Arc::default(),
             last_seq: first_seq,
             bytes: 0,
             samples: 0,
@@ -81,7 +81,7 @@ impl Segment {
 
     /// Whether a frame with this number is the segment's and may follow.
     pub fn may_add(&self, seq: u64) -> bool {
-        seq > self.after && (seq > self.last_seq || self.samples == 0)
+        !self.repeats.contains(&seq) && (seq > self.last_seq || self.samples == 0)
     }
 
     /// Takes account of a frame.
@@ -253,7 +253,7 @@ impl Loaded {
         let mut frames = Vec::new();
         let mut names = HashMap::new();
         let mut damage = Vec::new();
-        let mut before = segment.after;
+        let mut before = 0;
         let mut ends = segment::Ends::default();
         for found in frame::scan(&bytes) {
             match found {
@@ -261,6 +261,7 @@ impl Loaded {
                     ends.pass(&frame);
                     if frame.use_ == Use::Data
                         && (before + 1..=segment.last_seq).contains(&frame.seq)
+                        && !segment.repeats.contains(&frame.seq)
                     {
                         before = frame.seq;
                         let start = at + frame::HEADER;
@@ -375,14 +376,23 @@ pub(super) struct Walk {
     until: u64,
     /// The number of the frame after the last one.
     end: u64,
-    rows: [Row; 2],
+    /// One for each level, and more where numbers of segments overlap.
+    rows: Vec<Row>,
     tail: VecDeque<Arc<Stored>>,
 }
 
-#[derive(Default)]
+/// Segments whose frames follow each other.
 struct Row {
     segments: VecDeque<Segment>,
     current: Option<(Arc<Loaded>, usize)>,
+}
+
+impl Row {
+    /// Whether a segment may follow.
+    fn admits(&self, segment: &Segment) -> bool {
+        let last = self.segments.back();
+        last.is_some_and(|last| last.level == segment.level && last.last_seq < segment.first_seq)
+    }
 }
 
 /// The segments that were read last, by level, so that the next walk need not read them again.
@@ -392,14 +402,17 @@ pub(super) struct Cache([Option<(u64, u64, Arc<Loaded>)>; 2]);
 impl Walk {
     /// Starts at frame `from`, in those segments that `wanted` admits.
     pub fn new(log: &Log, from: u64, wanted: impl Fn(&Segment) -> bool) -> Self {
-        let mut rows = [Row::default(), Row::default()];
+        let mut rows: Vec<Row> = Vec::new();
         for segment in log.segments.values() {
-            if segment.last_seq >= from
-                && segment.samples > 0
-                && wanted(segment)
-                && let Some(row) = rows.get_mut(segment.level as usize)
-            {
-                row.segments.push_back(segment.clone());
+            if segment.last_seq < from || segment.samples == 0 || !wanted(segment) {
+                continue;
+            }
+            match rows.iter_mut().find(|row| row.admits(segment)) {
+                Some(row) => row.segments.push_back(segment.clone()),
+                None => rows.push(Row {
+                    segments: [segment.clone()].into(),
+                    current: None,
+                }),
             }
         }
         Walk {
@@ -423,11 +436,11 @@ impl Walk {
 
     /// The next frame.
     pub fn next(&mut self, shared: &Shared, cache: &mut Cache) -> Option<Piece> {
-        let seqs = [0, 1].map(|row| self.peek(row, shared, cache));
-        let row = match seqs {
-            [None, None] => return self.tail.pop_front().map(Piece::Stored),
-            [Some(a), Some(b)] => usize::from(b < a),
-            [a, _] => usize::from(a.is_none()),
+        let heads = (0..self.rows.len())
+            .filter_map(|row| Some((self.peek(row, shared, cache)?, row)))
+            .min();
+        let Some((_, row)) = heads else {
+            return self.tail.pop_front().map(Piece::Stored);
         };
         let (loaded, index) = self.rows.get_mut(row)?.current.as_mut()?;
         let piece = Piece::Loaded(Arc::clone(loaded), *index);

@@ -7,7 +7,7 @@
 //! After the death of a process files have content that was never synced, and a power cut may still
 //! take it. So what might be such is synced before anybody relies on it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use super::Shared;
 use super::cursor::{self, Cursor};
 use super::log::{Cache, Loaded, Segment, parse_segment_name};
-use super::segment::{Content, Inventory, TRAILER, index_length};
+use super::segment::{self, Content, Inventory, TRAILER, index_length};
 use super::series::{LEVELS, Series};
 use crate::clock;
 
@@ -111,14 +111,12 @@ impl Shared {
         segments.sort_unstable_by_key(|segment| segment.first_seq);
         let mut inventories = Vec::new();
         for level in LEVELS {
-            let mut after = 0;
+            let mut found: Vec<Segment> = Vec::new();
             for segment in segments.iter_mut().filter(|segment| segment.level == level) {
-                segment.after = after;
+                segment.repeats = self.repeats(segment, &found).into();
                 match self.inventory(segment, report) {
                     Ok(inventory) => {
-                        if inventory.segment.samples > 0 {
-                            after = inventory.segment.last_seq;
-                        }
+                        found.push(inventory.segment.clone());
                         inventories.push(inventory);
                     }
                     // Whoever writes may have forgotten it while a reader looks.
@@ -131,8 +129,26 @@ impl Shared {
         inventories
     }
 
+    /// The numbers of the frames that segments before this one have and that may be in it too.
+    fn repeats(&self, segment: &Segment, before: &[Segment]) -> BTreeSet<u64> {
+        let overlapping = before
+            .iter()
+            .filter(|other| other.samples > 0 && other.last_seq >= segment.first_seq);
+        let mut numbers = BTreeSet::new();
+        for other in overlapping {
+            let length = usize::try_from(other.bytes).unwrap_or(usize::MAX);
+            // It was read just now; if it cannot be any more, it repeats nothing.
+            let bytes = self
+                .storage
+                .read(&other.name, 0, length)
+                .unwrap_or_default();
+            numbers.extend(segment::numbers(&bytes));
+        }
+        numbers
+    }
+
     fn inventory(&self, segment: &Segment, report: &mut BufferReport) -> io::Result<Inventory> {
-        if segment.after < segment.first_seq
+        if segment.repeats.is_empty()
             && let Some(mut inventory) = self.indexed(segment)?
         {
             inventory.durable = segment.bytes;
@@ -332,7 +348,7 @@ impl Shared {
                 && inventory.nameless == 0
                 && inventory.torn_at.is_none()
                 // Its index would leave out what it repeats, which counts once the other is gone.
-                && segment.after < segment.first_seq
+                && segment.repeats.is_empty()
                 && segment.bytes > 0;
             if let Some(active) = writer.active.get_mut(segment.level as usize) {
                 let can_go_on = is_sound && ids_agree && !inventory.finished;

@@ -182,6 +182,8 @@ impl Inventory {
                 Found::End(start) => inventory.torn_at = Some(start),
             }
         }
+        // Nobody can get at them.
+        inventory.segment.samples -= inventory.nameless.min(inventory.segment.samples);
         inventory
     }
 
@@ -282,6 +284,14 @@ impl Inventory {
 pub(super) fn index_length(trailer: &[u8]) -> Option<u64> {
     let length: [u8; 4] = trailer.strip_suffix(&MARK)?.try_into().ok()?;
     Some(u32::from_le_bytes(length).into())
+}
+
+/// The numbers of the frames of samples in a segment.
+pub(super) fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    frame::scan(bytes).filter_map(|found| match found {
+        Found::Frame(_, frame) if frame.use_ == Use::Data => Some(frame.seq),
+        _ => None,
+    })
 }
 
 /// Tells whether a segment ends as it should.

@@ -6,7 +6,7 @@
 //!   newest segment of a level, and of the cursor, may be torn, and segments may go.
 //! - Each file is judged by itself, from the bytes that it has when it is read.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::path::Path;
@@ -77,8 +77,8 @@ struct Place {
 pub struct Verification {
     storage: Box<dyn Storage>,
     files: VecDeque<Pending>,
-    /// The number of the last frame read so far, by level.
-    after: [u64; 2],
+    /// The numbers of the frames read so far, by level.
+    seen: [BTreeSet<u64>; 2],
 }
 
 impl Verification {
@@ -95,7 +95,7 @@ impl Verification {
         Ok(Verification {
             storage,
             files: files(listed),
-            after: [0, 0],
+            seen: Default::default(),
         })
     }
 
@@ -120,7 +120,7 @@ impl Iterator for Verification {
                 Ok(bytes) => (bytes, None),
             };
             let mut check = match file.segment {
-                Some(place) => self.check_segment(place, &bytes),
+                Some(place) => self.check_segment(&place, &bytes),
                 None => check_cursor(&bytes),
             };
             check.name = file.name;
@@ -190,19 +190,16 @@ fn check_cursor(bytes: &[u8]) -> FileCheck {
 }
 
 impl Verification {
-    fn check_segment(&mut self, mut place: Place, bytes: &[u8]) -> FileCheck {
-        let Some(after) = self.after.get_mut(place.segment.level as usize) else {
-            return FileCheck::default();
-        };
-        place.segment.after = *after;
-        let (check, last) = check_segment(&place, bytes);
-        *after = last.unwrap_or(*after).max(*after);
-        check
+    fn check_segment(&mut self, place: &Place, bytes: &[u8]) -> FileCheck {
+        match self.seen.get_mut(place.segment.level as usize) {
+            Some(seen) => check_segment(place, bytes, seen),
+            None => FileCheck::default(),
+        }
     }
 }
 
-/// Returns the number of the last frame of samples as well.
-fn check_segment(place: &Place, bytes: &[u8]) -> (FileCheck, Option<u64>) {
+/// Samples in frames that were `seen` before do not count again.
+fn check_segment(place: &Place, bytes: &[u8], seen: &mut BTreeSet<u64>) -> FileCheck {
     let mut check = FileCheck::default();
     let known = known_ids(bytes);
     let mut columns = Columns::default();
@@ -221,7 +218,7 @@ fn check_segment(place: &Place, bytes: &[u8]) -> (FileCheck, Option<u64>) {
                     Use::Data if last < Some(frame.seq) => {
                         count(&frame, &known, &mut columns).map(|(named, nameless)| {
                             last = Some(frame.seq);
-                            if frame.seq > place.segment.after {
+                            if seen.insert(frame.seq) {
                                 check.samples += named;
                                 check.nameless += nameless;
                             } else {
@@ -256,7 +253,7 @@ fn check_segment(place: &Place, bytes: &[u8]) -> (FileCheck, Option<u64>) {
             check.lose(at, end);
         }
     }
-    (check, last)
+    check
 }
 
 /// The ids of series whose names are in the file and declare a type.

@@ -24,6 +24,9 @@ impl Dice {
     }
 }
 
+/// Bytes that are written together.
+const PAGE: usize = 64;
+
 /// One write that was not synced.
 #[derive(Clone)]
 struct Write {
@@ -122,15 +125,21 @@ impl File {
     fn lose(&mut self, dice: &mut Dice) {
         let mut content = self.durable.clone();
         for write in self.unsynced.drain(..) {
-            let kept = match dice.roll(3) {
+            let length = write.bytes.len();
+            let whole = match dice.roll(4) {
                 0 => 0,
-                1 => dice.roll(write.bytes.len() + 1),
-                _ => write.bytes.len(),
+                1 => dice.roll(length + 1),
+                _ => length,
             };
-            if kept > 0 {
-                // What is before it may be a hole.
-                content.resize(content.len().max(write.at + kept), 0);
-                content[write.at..write.at + kept].copy_from_slice(&write.bytes[..kept]);
+            // Pages reach the disk in any order, and what is before one may be a hole.
+            let is_reordered = dice.roll(3) == 0;
+            for (number, page) in write.bytes[..whole].chunks(PAGE).enumerate() {
+                if is_reordered && dice.roll(2) == 0 {
+                    continue;
+                }
+                let at = write.at + number * PAGE;
+                content.resize(content.len().max(at + page.len()), 0);
+                content[at..at + page.len()].copy_from_slice(page);
             }
         }
         self.durable.clone_from(&content);
