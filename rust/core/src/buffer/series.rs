@@ -244,12 +244,19 @@ impl Series {
 
     /// The latest sample; read from the disk at the first call after a start.
     #[must_use]
+    #[inline]
     pub fn latest(self: &Arc<Self>) -> Option<Sample> {
         let data = self.data.lock();
         if data.latest.is_some() || data.newest.is_none() {
             return data.latest.clone();
         }
         drop(data);
+        self.recall()
+    }
+
+    /// Reads the latest sample from the disk.
+    #[cold]
+    fn recall(self: &Arc<Self>) -> Option<Sample> {
         let recalled = self.shared.recall(self);
         let mut data = self.data.lock();
         if data.latest.is_none() {
