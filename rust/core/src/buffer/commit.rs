@@ -154,7 +154,7 @@ impl Shared {
         let active: Vec<_> = active.map(|inventory| inventory.segment).collect();
         for segment in active.iter().chain(doubtful) {
             let durable = self.log.lock().segments.get(&segment.first_seq).cloned();
-            // What cannot be cut off now is not looked at later: the next segment begins before it.
+            // What cannot be cut off now counts once all the same: see `Segment::repeats`.
             let _ = match durable {
                 Some(durable) => self.storage.truncate(&segment.name, durable.bytes),
                 None => self.storage.remove(&segment.name),

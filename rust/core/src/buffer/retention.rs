@@ -40,7 +40,7 @@ impl Shared {
         None
     }
 
-    /// Whether there is room on the disk besides the reserve; forgets what the server has for it.
+    /// An error if there is no room on the disk besides the reserve.
     pub(super) fn check_reserve(&self) -> io::Result<()> {
         match self.storage.free() {
             Some(free) if free < self.options.reserve_bytes => Err(io::Error::new(
