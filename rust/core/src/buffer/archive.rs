@@ -27,7 +27,7 @@ impl Buffer {
     /// The samples of a series with `start <= timestamp <= stop`.
     pub fn archive(&self, series: &Arc<Series>, start: i64, stop: i64) -> Archive {
         let log = self.shared.log.lock();
-        let walk = Walk::new(&log, 0, |segment| segment.may_have(start, stop));
+        let walk = Walk::new(&log, 0, |segment| segment.may_have(start, stop, &log.boots));
         let head = series.data.lock().head.samples.clone();
         Archive {
             shared: Arc::clone(&self.shared),
@@ -61,10 +61,10 @@ impl Archive {
 
     fn read(&mut self, piece: &Piece, samples: &mut Vec<Sample>) -> Result<(), Corrupt> {
         let (base, head) = piece.head()?;
-        if head.unset_clock.is_none() && base > self.stop {
+        let shift = self.shared.log.lock().shift(head.unset_clock);
+        if base.saturating_add(shift.min(0)) > self.stop {
             return Ok(());
         }
-        let shift = self.shared.log.lock().shift(head.unset_clock);
         let (columns, id) = (&mut self.columns, self.series.id);
         piece.for_each_block(&self.shared.names, |series, block| {
             if series.id == id {

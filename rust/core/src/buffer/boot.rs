@@ -22,6 +22,35 @@ pub(crate) trait Clock: Send + Sync {
     fn boot(&self) -> Option<Boot>;
 }
 
+/// How many boots are remembered.
+const MOST: usize = 64;
+
+/// How far the clock turned out to be ahead of the last boots in which it was set, the oldest
+/// first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Boots(Vec<(u32, i64)>);
+
+impl Boots {
+    /// What is known about a boot, in ms.
+    pub fn offset(&self, id: u32) -> Option<i64> {
+        let found = self.0.iter().find(|(known, _)| *known == id);
+        found.map(|(_, offset)| *offset)
+    }
+
+    /// Remembers a boot.
+    pub fn set(&mut self, id: u32, offset: i64) {
+        self.0.retain(|(known, _)| *known != id);
+        self.0.push((id, offset));
+        let surplus = self.0.len().saturating_sub(MOST);
+        self.0.drain(..surplus);
+    }
+
+    /// Ids and offsets.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, i64)> {
+        self.0.iter().copied()
+    }
+}
+
 /// The clocks of the system.
 pub(crate) struct System;
 
@@ -61,7 +90,7 @@ impl State {
     /// Takes over what an earlier process has seen in this boot.
     pub fn recall(&mut self, log: &Log) {
         let id = self.boot.map(|boot| boot.id);
-        self.is_set |= id.is_some_and(|id| log.boots.contains_key(&id));
+        self.is_set |= id.is_some_and(|id| log.boots.offset(id).is_some());
     }
 
     fn unset(&self) -> Option<Boot> {
@@ -108,7 +137,7 @@ impl Shared {
         let (Some(before), Some(now)) = (before, now) else {
             return;
         };
-        log.boots.insert(now.id, now.offset);
+        log.boots.set(now.id, now.offset);
         log.changes.other = true;
         let shift = now.offset.saturating_sub(before.offset);
         for series in self.names.all() {

@@ -4,11 +4,12 @@
 //! position up to which they are. Each frame of the file is a change, and the sum of all counts.
 //! When the file has grown, one frame takes the place of all.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::boot::Boots;
 use super::commit::Writer;
 use super::frame::{self, Found, Frame, Use};
 use super::log::parse_segment_name;
@@ -24,9 +25,6 @@ const LONG: u64 = 256 << 10;
 
 /// How many series one frame is about at most.
 const PART: usize = 10_000;
-
-/// How many boots are remembered.
-const MOST_BOOTS: usize = 64;
 
 /// What is not in the file yet.
 #[derive(Default)]
@@ -50,7 +48,7 @@ pub(super) struct File {
 #[derive(Default)]
 pub(super) struct Cursor {
     pub low: u64,
-    pub boots: BTreeMap<u32, i64>,
+    pub boots: Boots,
     /// By name.
     pub positions: HashMap<String, Position>,
     /// Bytes that make no sense.
@@ -81,7 +79,7 @@ impl Cursor {
         self.low = self.low.max(input.uint()?);
         for _ in 0..input.uint()? {
             let id = u32::try_from(input.uint()?).map_err(|_| Corrupt)?;
-            self.boots.insert(id, input.int()?);
+            self.boots.set(id, input.int()?);
         }
         for _ in 0..input.uint()? {
             names.insert(input.uint()?, input.text()?.to_owned());
@@ -114,9 +112,6 @@ impl Shared {
             if !changes.other && changes.positions.is_empty() {
                 return Ok(());
             }
-            while log.boots.len() > MOST_BOOTS {
-                log.boots.pop_first();
-            }
             (changes, log.low, log.boots.clone())
         };
         let saved = if self.storage.is_memory() {
@@ -139,7 +134,7 @@ impl Shared {
         file: &mut File,
         changes: &Changes,
         low: u64,
-        boots: &BTreeMap<u32, i64>,
+        boots: &Boots,
     ) -> io::Result<()> {
         self.storage.prepare()?;
         if self.has_unseen_segments()? {
@@ -202,7 +197,7 @@ fn further<'a>(
 
 fn write(
     low: u64,
-    boots: &BTreeMap<u32, i64>,
+    boots: &Boots,
     further: &[(&Arc<Series>, Position)],
     named: &mut HashSet<u64>,
     out: &mut Vec<u8>,
@@ -210,23 +205,23 @@ fn write(
     let (first, rest) = further.split_at_checked(PART).unwrap_or((further, &[]));
     write_part(low, boots, first, named, out);
     for part in rest.chunks(PART) {
-        write_part(low, &BTreeMap::new(), part, named, out);
+        write_part(low, &Boots::default(), part, named, out);
     }
 }
 
 fn write_part(
     low: u64,
-    boots: &BTreeMap<u32, i64>,
+    boots: &Boots,
     further: &[(&Arc<Series>, Position)],
     named: &mut HashSet<u64>,
     out: &mut Vec<u8>,
 ) {
     let mut content = Vec::new();
     put_uint(&mut content, low);
-    put_uint(&mut content, boots.len() as u64);
-    for (id, offset) in boots {
-        put_uint(&mut content, (*id).into());
-        put_int(&mut content, *offset);
+    put_uint(&mut content, boots.iter().len() as u64);
+    for (id, offset) in boots.iter() {
+        put_uint(&mut content, id.into());
+        put_int(&mut content, offset);
     }
     let fresh: Vec<_> = further
         .iter()

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::block::Block;
+use super::boot::Boots;
 use super::frame::{self, Boot, DataHead, Found, Frame, Use};
 use super::series::{Level, Series};
 use super::wire::{Corrupt, Input};
@@ -58,8 +59,9 @@ pub(super) struct Segment {
     /// The lowest and the highest timestamp in it, as they were recorded.
     pub lowest: i64,
     pub highest: i64,
-    /// Whether it has frames that were recorded before the clock was set.
-    pub unset_clock: bool,
+    /// The boots in which frames of it were recorded before the clock was set, with the lowest and
+    /// the highest offset that these note.
+    pub unset_clocks: BTreeMap<u32, (i64, i64)>,
 }
 
 impl Segment {
@@ -75,7 +77,7 @@ impl Segment {
             samples: 0,
             lowest: i64::MAX,
             highest: i64::MIN,
-            unset_clock: false,
+            unset_clocks: BTreeMap::new(),
         }
     }
 
@@ -90,12 +92,37 @@ impl Segment {
         self.samples += head.samples;
         self.lowest = self.lowest.min(base);
         self.highest = self.highest.max(base.saturating_add_unsigned(head.span));
-        self.unset_clock |= head.unset_clock.is_some();
+        if let Some(boot) = head.unset_clock {
+            let known = self.unset_clocks.entry(boot.id);
+            let (least, most) = known.or_insert((boot.offset, boot.offset));
+            *least = boot.offset.min(*least);
+            *most = boot.offset.max(*most);
+        }
+    }
+
+    /// By how much stamps of it are moved at least and at most, in ms.
+    pub fn shifts(&self, boots: &Boots) -> (i64, i64) {
+        let (mut least, mut most) = (0, 0);
+        for (id, (lowest, highest)) in &self.unset_clocks {
+            if let Some(offset) = boots.offset(*id) {
+                least = least.min(offset.saturating_sub(*highest));
+                most = most.max(offset.saturating_sub(*lowest));
+            }
+        }
+        (least, most)
+    }
+
+    /// No sample of it is older than the first or newer than the second of these times.
+    pub fn times(&self, boots: &Boots) -> (i64, i64) {
+        let (least, most) = self.shifts(boots);
+        let oldest = self.lowest.saturating_add(least);
+        (oldest, self.highest.saturating_add(most))
     }
 
     /// Whether it may have samples between these times, both included.
-    pub fn may_have(&self, start: i64, stop: i64) -> bool {
-        self.unset_clock || self.lowest <= stop && self.highest >= start
+    pub fn may_have(&self, start: i64, stop: i64, boots: &Boots) -> bool {
+        let (oldest, newest) = self.times(boots);
+        oldest <= stop && newest >= start
     }
 }
 
@@ -139,7 +166,7 @@ pub(super) struct Log {
     pub pending: u64,
     pub dropped: u64,
     /// The offset of the clock in each boot in which it was set.
-    pub boots: BTreeMap<u32, i64>,
+    pub boots: Boots,
     /// What of this the file `cursor` does not say yet.
     pub changes: cursor::Changes,
 }
@@ -233,7 +260,7 @@ impl Log {
     /// By how much stamps of a boot have to be moved, in ms.
     pub fn shift(&self, recorded: Option<Boot>) -> i64 {
         recorded
-            .and_then(|boot| Some(self.boots.get(&boot.id)?.saturating_sub(boot.offset)))
+            .and_then(|boot| Some(self.boots.offset(boot.id)?.saturating_sub(boot.offset)))
             .unwrap_or(0)
     }
 }

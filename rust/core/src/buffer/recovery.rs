@@ -209,12 +209,13 @@ impl Shared {
         for inventory in inventories {
             report.segments += 1;
             report.samples += inventory.segment.samples;
+            let is_moved = inventory.segment.shifts(&cursor.boots) != (0, 0);
             for content in inventory.series.values() {
                 let Some(series) = self.names.by_name(&content.name) else {
                     continue;
                 };
                 pending += self.take_over_series(&series, content, cursor.low);
-                if inventory.segment.unset_clock && content.last_stamped {
+                if is_moved && content.last_stamped {
                     unsure.push(series);
                 }
             }

@@ -29,7 +29,8 @@ impl Shared {
         let limit = now.saturating_sub(trend_for);
         let mut finished = finished(&log, writer);
         let old = finished.find(|segment| {
-            segment.level == Level::Trend && has(&log, segment) && segment.highest < limit
+            let (_, newest) = segment.times(&log.boots);
+            segment.level == Level::Trend && has(&log, segment) && newest < limit
         });
         if old.is_some() {
             return old.cloned();

@@ -88,7 +88,12 @@ impl Inventory {
         segment.samples = input.uint()?;
         segment.lowest = input.int()?;
         segment.highest = input.int()?;
-        segment.unset_clock = input.byte()? != 0;
+        for _ in 0..input.uint()? {
+            let id = u32::try_from(input.uint()?).map_err(|_| Corrupt)?;
+            segment
+                .unset_clocks
+                .insert(id, (input.int()?, input.int()?));
+        }
         let mut id = 0u64;
         for _ in 0..input.uint()? {
             id = id.checked_add(input.uint()?).ok_or(Corrupt)?;
@@ -122,7 +127,12 @@ impl Inventory {
         put_uint(&mut content, segment.samples);
         put_int(&mut content, segment.lowest);
         put_int(&mut content, segment.highest);
-        content.push(segment.unset_clock.into());
+        put_uint(&mut content, segment.unset_clocks.len() as u64);
+        for (id, (least, most)) in &segment.unset_clocks {
+            put_uint(&mut content, (*id).into());
+            put_int(&mut content, *least);
+            put_int(&mut content, *most);
+        }
         put_uint(&mut content, self.series.len() as u64);
         let mut before = 0;
         for (id, series) in &self.series {

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::boot::Boots;
 use super::log::{Cache, Loaded, Piece, Segment};
 use super::segment::Inventory;
 use super::series::{Position, Series};
@@ -32,14 +33,15 @@ impl Buffer {
     pub fn survey(&self) -> Vec<Holding> {
         let shared = &self.shared;
         shared.seal();
-        let (segments, volatile) = {
+        let (segments, volatile, boots) = {
             let log = shared.log.lock();
             let segments: Vec<Segment> = log.segments.values().cloned().collect();
-            (segments, log.volatile())
+            (segments, log.volatile(), log.boots.clone())
         };
         let mut survey = Survey {
             shared,
             found: HashMap::new(),
+            boots,
         };
         for segment in &segments {
             survey.add_segment(segment);
@@ -80,6 +82,7 @@ struct Survey<'a> {
     shared: &'a Shared,
     /// By id.
     found: HashMap<u64, Found>,
+    boots: Boots,
 }
 
 impl Survey<'_> {
@@ -100,7 +103,7 @@ impl Survey<'_> {
         let segment = &inventory.segment;
         for content in inventory.series.values() {
             if let Some(series) = self.shared.names.by_name(&content.name) {
-                let time = if segment.unset_clock {
+                let time = if segment.shifts(&self.boots) != (0, 0) {
                     Err(segment.first_seq)
                 } else {
                     Ok(content.first.timestamp)

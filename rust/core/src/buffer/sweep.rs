@@ -42,7 +42,7 @@ impl Buffer {
         let ahead: VecDeque<_> = log
             .segments
             .values()
-            .filter(|segment| segment.may_have(start, stop))
+            .filter(|segment| segment.may_have(start, stop, &log.boots))
             .map(|segment| (segment.first_seq, segment.bytes))
             .collect();
         Sweep {
@@ -50,7 +50,7 @@ impl Buffer {
             wanted: series.map(|series| series.iter().map(|series| series.id).collect()),
             start,
             stop,
-            walk: Walk::new(&log, 0, |segment| segment.may_have(start, stop)),
+            walk: Walk::new(&log, 0, |segment| segment.may_have(start, stop, &log.boots)),
             cache: Cache::default(),
             columns: Columns::default(),
             total_bytes: ahead.iter().map(|(_, bytes)| bytes).sum(),
@@ -100,10 +100,10 @@ impl Sweep {
 
     fn read(&mut self, piece: &Piece, swept: &mut Vec<Swept>) -> Result<(), Corrupt> {
         let (base, head) = piece.head()?;
-        if head.unset_clock.is_none() && base > self.stop {
+        let shift = self.shared.log.lock().shift(head.unset_clock);
+        if base.saturating_add(shift.min(0)) > self.stop {
             return Ok(());
         }
-        let shift = self.shared.log.lock().shift(head.unset_clock);
         let (wanted, columns) = (&self.wanted, &mut self.columns);
         let times = self.start..=self.stop;
         piece.for_each_block(&self.shared.names, |series, block| {

@@ -207,3 +207,35 @@ fn what_is_acknowledged_before_the_clock_is_set_is_not_sent_again() {
     let buffer = machine.open(&disk);
     assert!(upload(&buffer, PLENTY).is_none());
 }
+
+#[test]
+fn only_segments_that_may_have_samples_of_a_time_are_read_before_and_after_the_clock_is_set() {
+    let off = -400_000_000_000;
+    let (machine, disk) = (Machine::new(off), Faulty::new(1));
+    let buffer = machine.open(&disk);
+    let truth = machine.read(&buffer, 1);
+    buffer.flush().unwrap();
+    let may_have = |time: i64| {
+        let log = buffer.shared.log.lock();
+        let mut segments = log.segments.values();
+        segments.any(|segment| segment.may_have(time - 1, time + 1, &log.boots))
+    };
+    let stamped = truth.timestamp + off;
+    assert!(may_have(stamped) && !may_have(stamped + 10_000));
+    machine.set_clock(0);
+    machine.read(&buffer, 2);
+    assert!(may_have(truth.timestamp) && !may_have(truth.timestamp + 10_000));
+    // Timestamps of the user's may be there that do not move.
+    assert!(may_have(stamped));
+}
+
+#[test]
+fn the_last_boots_are_remembered_whatever_their_ids() {
+    let mut boots = super::super::boot::Boots::default();
+    for number in 0..100 {
+        boots.set(1_000 - number, i64::from(number));
+    }
+    assert_eq!(boots.offset(1_000), None);
+    assert_eq!(boots.offset(901), Some(99));
+    assert_eq!(boots.iter().len(), 64);
+}
