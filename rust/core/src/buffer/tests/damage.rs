@@ -8,7 +8,7 @@ use crate::value::Sample;
 
 fn options() -> Options {
     Options {
-        segment_bytes: 400,
+        segment_bytes: 700,
         ..Options::default()
     }
 }
@@ -19,7 +19,7 @@ fn recorded() -> (Faulty, Vec<Sample>) {
     let buffer = Buffer::on(Box::new(disk.clone()), options()).unwrap();
     let start = crate::clock::now().wall;
     let mut samples = Vec::new();
-    for round in 0..12 {
+    for round in 0..24 {
         for number in 0..20 {
             let number = 20 * round + number;
             let sample = int(start + 10 * number, number * 7919 % 1000);
