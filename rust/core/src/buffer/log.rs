@@ -185,6 +185,17 @@ impl Log {
         self.tail.front().map_or(self.next_seq, |frame| frame.seq)
     }
 
+    /// The number of the first of the newest frames, which have about `bytes` of content.
+    pub fn newest_from(&self, bytes: usize) -> u64 {
+        let mut sum = 0;
+        let newest = self.tail.iter().rev().take_while(|frame| {
+            let has_room = sum < bytes;
+            sum += frame.content.len();
+            has_room
+        });
+        newest.last().map_or(self.next_seq, |frame| frame.seq)
+    }
+
     /// Adds a new frame.
     pub fn push(&mut self, frame: Stored) {
         self.recorded += frame.head.samples;

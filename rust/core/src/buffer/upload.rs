@@ -6,7 +6,7 @@
 //! # What goes first
 //!
 //! The log is uploaded from its old end on. With [`Policy::FreshFirst`] half of each body goes first
-//! to the tail of the log, for those series that lack nothing before it: while a backlog is on its
+//! to the newest frames of the log, for those series that lack nothing before them: while a backlog is on its
 //! way, pathpoints without one stay current. A series that has a backlog never jumps it.
 //!
 //! # What the server rejects
@@ -31,6 +31,10 @@ use crate::value::{Reading, Value};
 /// The bytes that a body's own header and the header of each pathpoint can take at most, names
 /// aside.
 const HEADERS: usize = 32;
+
+/// About how many bytes of the newest frames are fresh: what registers give in seconds, and little
+/// beside what an upload carries.
+const FRESH: usize = 8 << 10;
 
 /// How many bytes a sample of a register takes.
 const USUAL_SAMPLE: usize = 12;
@@ -264,17 +268,17 @@ impl Shared {
         max_bytes: usize,
     ) -> Result<Option<Out>, EncodingError> {
         let mut body = Body::new(max_bytes, u64::MAX, state.most_series.unwrap_or(usize::MAX));
-        let (low, tail_from) = {
+        let (low, fresh_from) = {
             let log = self.log.lock();
-            (log.low, log.tail_from())
+            (log.low, log.newest_from(FRESH))
         };
         let mut cache = std::mem::take(&mut state.cache);
-        if self.options.policy == Policy::FreshFirst && low < tail_from {
+        if self.options.policy == Policy::FreshFirst && low < fresh_from {
             body.max_bytes = max_bytes / 2;
             let fresh = |series: &Series| {
-                series.data.lock().waiting_from >= tail_from && !state.is_suspect(series)
+                series.data.lock().waiting_from >= fresh_from && !state.is_suspect(series)
             };
-            self.walk(tail_from, &mut cache, &mut body, fresh)?;
+            self.walk(fresh_from, &mut cache, &mut body, fresh)?;
             body.max_bytes = max_bytes;
             body.is_full = false;
         }

@@ -422,6 +422,33 @@ fn samples_that_are_sealed_while_others_record_are_counted_right() {
     assert_eq!(archived(&buffer, "W2", i64::MIN, i64::MAX).len(), 150_000);
 }
 
+#[test]
+fn a_pathpoint_without_a_backlog_goes_before_the_backlog_of_others_even_if_that_is_in_memory() {
+    for (policy, comes_first) in [(Policy::FreshFirst, true), (Policy::OldestFirst, false)] {
+        let options = Options {
+            policy,
+            ..Options::default()
+        };
+        let disk = Box::new(faulty::Faulty::new(1));
+        let buffer = Buffer::on(disk, options).unwrap();
+        for number in 0..20_000 {
+            record(&buffer, "W1", int(number, number * 7_919 % 65_536));
+            if number % 100 == 0 {
+                buffer.flush().unwrap();
+            }
+        }
+        buffer.flush().unwrap();
+        record(&buffer, "W2", int(1, 1));
+        let out = upload(&buffer, 10_000).unwrap();
+        let said = contents(&out.body);
+        assert_eq!(said.iter().any(|(path, ..)| path == "W2"), comes_first);
+        assert!(
+            said.iter().any(|(path, ..)| path == "W1"),
+            "the backlog goes on"
+        );
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Record(u8),
