@@ -416,6 +416,35 @@ for number in range(1, 1001):
         assert archived(database, "W1") == [(number, number % 7) for number in range(1, 1001)]
 
 
+FORKS = (
+    PRELUDE
+    + """
+import os, pathlib
+database = BufferedPathpointDatabase(sys.argv[1])
+database.on_new_data("W1", 1, 1)
+database.flush()
+def files():
+    return {path.name: path.read_bytes() for path in pathlib.Path(sys.argv[1]).iterdir()}
+before = files()
+child = os.fork()
+if child == 0:
+    database.on_new_data("W1", 2, 2)
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert files() == before
+database.on_new_data("W1", 3, 3)
+"""
+)
+
+
+def test_a_child_process_that_ends_leaves_the_buffer_to_its_parent(folder: Path) -> None:
+    with program(FORKS, folder) as (process, output):
+        assert output.read() == ""
+        assert process.wait(PATIENCE) == 0
+    with contextlib.closing(BufferedPathpointDatabase(folder)) as database:
+        assert archived(database, "W1") == [(1, 1), (3, 3)]
+
+
 def test_a_buffer_that_nobody_has_any_more_is_saved_and_released(folder: Path) -> None:
     database = BufferedPathpointDatabase(folder, durability=NEVER)
     record(database, "W1", 1, 2)

@@ -202,6 +202,8 @@ pub struct Buffer {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     report: BufferReport,
+    /// The process that has opened it.
+    process: u32,
 }
 
 /// What the buffer, its series and its thread have in common.
@@ -335,6 +337,7 @@ impl Buffer {
             shared,
             thread: Mutex::default(),
             report: BufferReport::default(),
+            process: std::process::id(),
         }
     }
 
@@ -375,6 +378,7 @@ impl Buffer {
             shared,
             thread: Mutex::default(),
             report,
+            process: std::process::id(),
         })
     }
 
@@ -416,11 +420,15 @@ impl Buffer {
     }
 
     /// Makes durable what is not, ends the thread, and lets others open the folder. What is
-    /// recorded later stays in memory.
+    /// recorded later stays in memory. No-op in a child of the process that has opened it: there it
+    /// has no thread, and the files are the parent's.
     ///
     /// # Errors
     /// Those of [`Buffer::flush`].
     pub fn close(&self) -> io::Result<()> {
+        if self.process != std::process::id() {
+            return Ok(());
+        }
         self.shared.closed.store(true, Ordering::Release);
         self.shared.thread.wake(|woken| woken.by_hand = true);
         if let Some(thread) = self.thread.lock().take() {
