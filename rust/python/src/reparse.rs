@@ -336,9 +336,8 @@ impl Computation {
         scratch.variables.clear();
         let mut newest = None;
         for constituent in &self.constituents {
-            let (timestamp, operand) = constituent.latest(py)?;
+            let timestamp = constituent.add_latest(py, &mut scratch.variables)?;
             newest = newest.max(Some(timestamp));
-            scratch.variables.push(operand);
         }
         let timestamp = newest.unwrap_or_else(|| clock::now().wall);
         match self
@@ -364,24 +363,32 @@ impl Constituent {
         Ok(Constituent::Other(pathpoint.into_any().unbind()))
     }
 
-    fn latest(&self, py: Python<'_>) -> PyResult<(i64, Operand)> {
+    /// Adds the latest value to the variables, and gives its timestamp.
+    #[inline]
+    fn add_latest(&self, py: Python<'_>, variables: &mut Vec<Operand>) -> PyResult<i64> {
         match self {
             Constituent::Native(series) => {
-                let Some(sample) = series.latest() else {
-                    return Err(errors::not_read(py));
-                };
-                match &sample.reading {
-                    Reading::Value(value) => Ok((sample.timestamp, Operand::from(value))),
-                    Reading::Failed(reason) => {
-                        let failure = errors::failure(py, *reason, sample.timestamp)?;
+                let latest = series.look_at_latest(|sample| match &sample.reading {
+                    Reading::Value(value) => {
+                        variables.push(Operand::from(value));
+                        Ok(sample.timestamp)
+                    }
+                    Reading::Failed(reason) => Err((*reason, sample.timestamp)),
+                });
+                match latest {
+                    Some(Ok(timestamp)) => Ok(timestamp),
+                    Some(Err((reason, timestamp))) => {
+                        let failure = errors::failure(py, reason, timestamp)?;
                         Err(PyErr::from_value(failure))
                     }
+                    None => Err(errors::not_read(py)),
                 }
             }
             Constituent::Other(pathpoint) => {
                 let latest = pathpoint.call_method0(py, intern!(py, "get"))?;
                 let (timestamp, value): (i64, Bound<'_, PyAny>) = latest.extract(py)?;
-                Ok((timestamp, operand(&value)?))
+                variables.push(operand(&value)?);
+                Ok(timestamp)
             }
         }
     }

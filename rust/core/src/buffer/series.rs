@@ -246,12 +246,21 @@ impl Series {
     #[must_use]
     #[inline]
     pub fn latest(self: &Arc<Self>) -> Option<Sample> {
+        self.look_at_latest(Clone::clone)
+    }
+
+    /// Calls `look` with the latest sample where it is, with the series locked; what would be a
+    /// copy otherwise takes as long as an expression over it.
+    #[inline]
+    pub fn look_at_latest<T>(self: &Arc<Self>, look: impl FnOnce(&Sample) -> T) -> Option<T> {
         let data = self.data.lock();
-        if data.latest.is_some() || data.newest.is_none() {
-            return data.latest.clone();
+        if let Some(latest) = &data.latest {
+            return Some(look(latest));
         }
+        let is_known = data.newest.is_some();
         drop(data);
-        self.recall()
+        let recalled = if is_known { self.recall() } else { None };
+        recalled.as_ref().map(look)
     }
 
     /// Reads the latest sample from the disk.
