@@ -89,7 +89,7 @@ impl Expression {
     /// :raises TypeError: too few or too many values, or of other types
     #[pyo3(signature = (values, /))]
     fn evaluate<'py>(&self, values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.run(&tuple_of(values)?, None)
+        self.run_sequence(values, None)
     }
 
     /// The value of the expression as a pathpoint has it: made a value of its type, and 16-bit
@@ -106,7 +106,7 @@ impl Expression {
         name: &str,
         values: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.run(&tuple_of(values)?, Some(kind_of(name)?))
+        self.run_sequence(values, Some(kind_of(name)?))
     }
 
     /// The same as ``evaluate(values)``, with the values as arguments.
@@ -203,6 +203,19 @@ impl Expression {
         }
     }
 
+    #[inline]
+    fn run_sequence<'py>(
+        &self,
+        values: &Bound<'py, PyAny>,
+        kind: Option<Kind>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if let Ok(tuple) = values.cast_exact::<PyTuple>() {
+            return self.run(tuple, kind);
+        }
+        let tuple = values.py().get_type::<PyTuple>().call1((values,))?;
+        self.run(&tuple.cast_into()?, kind)
+    }
+
     fn run<'py>(
         &self,
         values: &Bound<'py, PyTuple>,
@@ -219,7 +232,7 @@ impl Expression {
         let result = with_scratch(|Scratch { variables, stack }| {
             variables.clear();
             for value in values.iter_borrowed() {
-                variables.push(plain(&value)?);
+                add_plain(&value, variables)?;
             }
             Some(self.compute(py, kind, variables, stack))
         });
@@ -398,25 +411,16 @@ fn kind_of(name: &str) -> PyResult<Kind> {
     Kind::of_name(name).ok_or_else(|| PyValueError::new_err(format!("{name:?} declares no type")))
 }
 
-fn tuple_of<'py>(values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
-    match values.cast_exact::<PyTuple>() {
-        Ok(tuple) => Ok(tuple.clone()),
-        Err(_) => Ok(values
-            .py()
-            .get_type::<PyTuple>()
-            .call1((values,))?
-            .cast_into()?),
-    }
-}
-
-/// Reads a float or an int of exactly these types, so that no code of theirs runs meanwhile.
+/// Adds a float or an int of exactly these types, so that no code of theirs runs meanwhile.
 #[inline]
-fn plain(object: &Bound<'_, PyAny>) -> Option<Operand> {
+fn add_plain(object: &Bound<'_, PyAny>, operands: &mut Vec<Operand>) -> Option<()> {
     if let Ok(float) = object.cast_exact::<PyFloat>() {
-        return Some(Operand::Float(float.value()));
+        operands.push(Operand::Float(float.value()));
+    } else {
+        let int: i64 = object.cast_exact::<PyInt>().ok()?.extract().ok()?;
+        operands.push(Operand::Int(int.into()));
     }
-    let int: i64 = object.cast_exact::<PyInt>().ok()?.extract().ok()?;
-    Some(Operand::Int(int.into()))
+    Some(())
 }
 
 /// Reads a number or a text.
