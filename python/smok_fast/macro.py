@@ -164,7 +164,7 @@ class _Occurrence(Section):
             self._noted = True
             try:
                 self._database.notify_macro_started(*self._key)
-            except Exception:
+            except Exception:  # of a user's database
                 logger.exception("The macro database cannot note that %s of %s begins", *self._key)
         return begun
 

@@ -126,7 +126,7 @@ def _load(path: Path, restore: Callable[[Any], T]) -> T | None:
         return None
     try:
         return restore(loads(data))
-    except Exception as error:
+    except Exception as error:  # whatever a foreign file makes of it
         try:
             aside: object = put_aside(path, "damaged")
         except OSError as failure:

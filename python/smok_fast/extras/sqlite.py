@@ -503,7 +503,7 @@ def _restored(table: Table, restore: Callable[..., T]) -> Iterator[T]:
     for row in table.rows():
         try:
             value = restore(*row)
-        except Exception as error:
+        except Exception as error:  # whatever a foreign row makes of it
             logger.error(
                 "A row of %s in the state file makes no sense, it is left alone: %r: %r",
                 table.definition.name,

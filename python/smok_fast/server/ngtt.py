@@ -134,7 +134,7 @@ class NGTTServer:
                 writer.transport.abort()
         except OSError as error:
             why = str(error) or repr(error)
-        except Exception:
+        except Exception:  # one client must not end the server
             logger.exception("NGTT: serving %s failed", peer)
         finally:
             connection.close()

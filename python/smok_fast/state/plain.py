@@ -125,7 +125,7 @@ def loads(
         return _Unpickler(io.BytesIO(data), allowed, known_event).load()
     except ValueError:
         raise
-    except Exception as error:
+    except Exception as error:  # foreign data raises whatever it likes
         raise ValueError(f"this cannot be unpickled: {error!r}") from error
 
 
@@ -173,7 +173,7 @@ def _dump(value: object, classes: tuple[type, ...]) -> bytes:
         _Pickler(buffer, classes).dump(value)
     except ValueError:
         raise
-    except Exception as error:
+    except Exception as error:  # so do users' objects
         raise ValueError(f"it cannot be pickled: {error!r}") from error
     return buffer.getvalue()
 

@@ -187,7 +187,7 @@ class NGTTConnection(TerminableThread):
                 self.inner_loop()
         except NGTTError as error:
             self._failed(str(error))
-        except Exception as error:
+        except Exception as error:  # the connection is made anew whatever ended it
             logger.exception("The NGTT connection failed")
             self._failed(repr(error))
 
