@@ -1,19 +1,20 @@
 //! Samples of one series between two times, in the order of recording.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::vec;
 
 use super::block::{Block, Columns};
-use super::log::{Cache, Piece, Walk};
+use super::log::{Cache, Loaded, Piece, Segment, Walk};
 use super::series::Series;
 use super::wire::Corrupt;
-use super::{Buffer, Shared};
+use super::{Buffer, Handle, Shared};
 use crate::value::Sample;
 
 /// Reads an archive piece by piece: at most a segment of each level is in memory. It has what was
 /// recorded when it was made; what is forgotten meanwhile may be missing.
 pub struct Archive {
-    shared: Arc<Shared>,
+    shared: Arc<Handle>,
     series: Arc<Series>,
     start: i64,
     stop: i64,
@@ -106,13 +107,44 @@ impl Iterator for Archive {
 }
 
 impl Shared {
-    /// The last sample of a series that is in a frame.
+    /// The last sample of a series that is in a frame and can be read.
     pub(super) fn recall(&self, series: &Series) -> Option<Sample> {
-        let last = series.data.lock().last;
-        let log = self.log.lock();
-        let mut walk = Walk::new(&log, last.seq, |segment| segment.first_seq <= last.seq);
-        drop(log);
-        let piece = walk.next(self, &mut self.recalled.lock())?;
+        let last = series.data.lock().last.seq;
+        let (tail, mut segments) = {
+            let log = self.log.lock();
+            let segments = log.segments.range(..=last).map(|(_, segment)| segment);
+            let segments: Vec<Segment> = segments.cloned().collect();
+            let tail: Vec<_> = log.tail.iter().rev().cloned().collect();
+            (tail, segments)
+        };
+        let in_tail = tail
+            .into_iter()
+            .find_map(|frame| self.last_in(&Piece::Stored(frame), series));
+        if in_tail.is_some() {
+            return in_tail;
+        }
+        // Those of the two levels, and those that repeat frames, overlap.
+        segments.sort_unstable_by_key(|segment| Reverse(segment.last_seq));
+        let mut found: Option<(u64, Sample)> = None;
+        for segment in segments {
+            let newest = found.as_ref().map_or(0, |(seq, _)| *seq);
+            if newest > segment.last_seq {
+                break;
+            }
+            let Some(loaded) = self.recalled.lock().load(&segment, self) else {
+                continue;
+            };
+            let in_segment = Loaded::pieces(&loaded)
+                .rev()
+                .take_while(|piece| piece.seq() > newest)
+                .find_map(|piece| Some((piece.seq(), self.last_in(&piece, series)?)));
+            found = in_segment.or(found);
+        }
+        found.map(|(_, sample)| sample)
+    }
+
+    /// The last sample of a series in a frame.
+    fn last_in(&self, piece: &Piece, series: &Series) -> Option<Sample> {
         let (_, head) = piece.head().ok()?;
         let shift = self.log.lock().shift(head.unset_clock);
         let mut found = None;
@@ -121,16 +153,11 @@ impl Shared {
         let _ = piece.for_each_block(&self.names, |other, block| {
             if other.id == series.id {
                 samples.clear();
-                block.decode(&mut Columns::default(), &mut samples)?;
-                found = samples.pop().map(|sample| (sample, block.stamped));
+                decode(&block, shift, &mut Columns::default(), &mut samples)?;
+                found = samples.pop();
             }
             Ok(true)
         });
-        found.map(|(mut sample, stamped)| {
-            if stamped {
-                sample.timestamp = sample.timestamp.saturating_add(shift);
-            }
-            sample
-        })
+        found
     }
 }

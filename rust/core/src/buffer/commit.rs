@@ -108,6 +108,8 @@ impl Shared {
                 .get_or_insert_with(|| Inventory::new(Segment::empty(frame.level, frame.seq)));
             inventory.write(frame, &self.names, &mut bytes);
             if self.is_full(&inventory.segment) {
+                // A start believes an index, so what that describes has to be durable before.
+                self.put(inventory, &mut bytes, published)?;
                 inventory.write_index(&mut bytes);
                 self.put(inventory, &mut bytes, published)?;
                 self.storage.close(&inventory.segment.name);
@@ -115,8 +117,8 @@ impl Shared {
             }
         }
         match active {
-            Some(inventory) if !bytes.is_empty() => self.put(inventory, &mut bytes, published),
-            _ => Ok(()),
+            Some(inventory) => self.put(inventory, &mut bytes, published),
+            None => Ok(()),
         }
     }
 
@@ -126,13 +128,17 @@ impl Shared {
             || segment.samples >= options.max_samples / 8
     }
 
-    /// Appends bytes to the segment that is being written, and makes them durable.
+    /// Appends bytes, if there are any, to the segment that is being written, and makes them
+    /// durable.
     fn put(
         &self,
         inventory: &mut Inventory,
         bytes: &mut Vec<u8>,
         published: &mut Vec<Segment>,
     ) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let segment = &mut inventory.segment;
         let start = inventory.durable;
         inventory.durable += bytes.len() as u64;

@@ -326,7 +326,7 @@ impl Loaded {
     }
 
     /// Its frames.
-    pub fn pieces(this: &Arc<Self>) -> impl Iterator<Item = Piece> {
+    pub fn pieces(this: &Arc<Self>) -> impl DoubleEndedIterator<Item = Piece> {
         (0..this.frames.len()).map(|index| Piece::Loaded(Arc::clone(this), index))
     }
 

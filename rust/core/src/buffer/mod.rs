@@ -61,6 +61,7 @@ mod wire;
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -199,11 +200,32 @@ pub enum Event {
 
 /// See the module's comment.
 pub struct Buffer {
-    shared: Arc<Shared>,
+    shared: Arc<Handle>,
     thread: Mutex<Option<JoinHandle<()>>>,
     report: BufferReport,
     /// The process that has opened it.
     process: u32,
+}
+
+/// What a buffer holds, and archives and sweeps that may outlive it: whoever looks for series. These
+/// and what knows them hold each other; with the last handle that ends, and all is freed.
+struct Handle(Arc<Shared>);
+
+impl Deref for Handle {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.names.forget();
+        self.dirty.lock().clear();
+        *self.upload.lock() = upload::State::default();
+        self.log.lock().changes.positions.clear();
+    }
 }
 
 /// What the buffer, its series and its thread have in common.
@@ -279,6 +301,10 @@ impl Names {
         self.known.read().by_id.len()
     }
 
+    fn forget(&self) {
+        *self.known.write() = Known::default();
+    }
+
     /// The series with this name; a new one gets this id if nobody else has it.
     fn get_or_make(
         &self,
@@ -334,7 +360,7 @@ impl Buffer {
             capacity > 0,
         );
         Buffer {
-            shared,
+            shared: Arc::new(Handle(shared)),
             thread: Mutex::default(),
             report: BufferReport::default(),
             process: std::process::id(),
@@ -348,7 +374,7 @@ impl Buffer {
     /// module's invariants.
     pub fn open(folder: &Path, options: Options) -> io::Result<Self> {
         let buffer = Buffer::on(Box::new(Disk::new(folder)), options)?;
-        let shared = Arc::clone(&buffer.shared);
+        let shared = Arc::clone(&buffer.shared.0);
         let thread = std::thread::Builder::new().name("SampleWriter".into());
         *buffer.thread.lock() = Some(thread.spawn(move || shared.commit_now_and_then())?);
         Ok(buffer)
@@ -372,10 +398,10 @@ impl Buffer {
         clock: Box<dyn boot::Clock>,
         options: Options,
     ) -> io::Result<Self> {
-        let shared = Shared::new(options, storage, clock, true);
-        let report = shared.recover()?;
+        let shared = Handle(Shared::new(options, storage, clock, true));
+        let report = shared.0.recover()?;
         Ok(Buffer {
-            shared,
+            shared: Arc::new(shared),
             thread: Mutex::default(),
             report,
             process: std::process::id(),
@@ -390,7 +416,7 @@ impl Buffer {
 
     /// The series of a pathpoint, made on first use.
     pub fn series(&self, name: &str, kind: Kind) -> Arc<Series> {
-        self.shared.series(name, kind)
+        self.shared.0.series(name, kind)
     }
 
     /// The series of a pathpoint, if there is one.

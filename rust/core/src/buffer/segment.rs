@@ -1,8 +1,8 @@
 //! Segments: files of frames.
 //!
 //! A segment is written once, from its head on: names of series before the first frame that needs
-//! them, and the frames. When it has reached its size an index ends it, which repeats the names and
-//! says what is in it, so that a start need not read it all. The index is left out where it would
+//! them, and the frames. When it has reached its size and all of that is durable, an index ends it,
+//! which repeats the names and says what is in it, so that a start need not read it all. The index is left out where it would
 //! be longer than an eighth of the rest; it is a shortcut, never the only place where something
 //! stands.
 

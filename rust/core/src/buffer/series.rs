@@ -369,9 +369,7 @@ impl Data {
 
     /// Notes that samples up to this one are in a frame.
     pub fn sealed(&mut self, last: Position) {
-        if self.last <= self.acknowledged {
-            self.waiting_from = last.seq;
-        }
+        self.waiting_from = self.waiting_from.min(last.seq);
         self.last = last;
     }
 

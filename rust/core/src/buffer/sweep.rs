@@ -9,13 +9,13 @@ use super::block::Columns;
 use super::log::{Cache, Piece, Walk};
 use super::series::Series;
 use super::wire::Corrupt;
-use super::{Buffer, Shared};
+use super::{Buffer, Handle};
 use crate::value::Sample;
 
 /// Reads a buffer frame by frame: at most a segment of each level is in memory. It has what was
 /// recorded when it was made; what is forgotten meanwhile may be missing.
 pub struct Sweep {
-    shared: Arc<Shared>,
+    shared: Arc<Handle>,
     /// Ids of the wanted series; `None` for all.
     wanted: Option<HashSet<u64>>,
     start: i64,

@@ -32,9 +32,9 @@ use crate::value::{Reading, Value};
 /// aside.
 const HEADERS: usize = 32;
 
-/// About how many bytes of the newest frames are fresh: what registers give in seconds, and little
-/// beside what an upload carries.
-const FRESH: usize = 8 << 10;
+/// Which part of an upload's bytes the newest frames have that are fresh: so much of registers, as
+/// frames have it, fills about half of the upload.
+const FRESH: usize = 32;
 
 /// How many bytes a sample of a register takes.
 const USUAL_SAMPLE: usize = 12;
@@ -270,7 +270,7 @@ impl Shared {
         let mut body = Body::new(max_bytes, u64::MAX, state.most_series.unwrap_or(usize::MAX));
         let (low, fresh_from) = {
             let log = self.log.lock();
-            (log.low, log.newest_from(FRESH))
+            (log.low, log.newest_from(max_bytes / FRESH))
         };
         let mut cache = std::mem::take(&mut state.cache);
         if self.options.policy == Policy::FreshFirst && low < fresh_from {

@@ -53,6 +53,11 @@ fn left(disk: &Faulty, all: &[Sample]) -> (Vec<Sample>, Buffer) {
     };
     assert!(is_part(&left, all), "invented or changed");
     let series = buffer.series("W1", Kind::Unsigned16);
+    assert_eq!(
+        series.latest().as_ref(),
+        left.last(),
+        "the latest is what is left of them"
+    );
     let next = int(all.last().unwrap().timestamp + 1, 5);
     series.record(next.clone()).unwrap();
     buffer.flush().unwrap();

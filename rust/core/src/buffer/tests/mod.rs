@@ -449,6 +449,44 @@ fn a_pathpoint_without_a_backlog_goes_before_the_backlog_of_others_even_if_that_
     }
 }
 
+#[test]
+fn a_backlog_is_not_jumped_that_came_after_a_start_without_any() {
+    let disk = faulty::Faulty::new(1);
+    let open = || Buffer::on(Box::new(disk.clone()), Options::default()).unwrap();
+    let buffer = open();
+    record(&buffer, "W1", int(1, 1));
+    let out = upload(&buffer, PLENTY).unwrap();
+    assert!(buffer.acknowledge(out.token));
+    buffer.close().unwrap();
+    drop(buffer);
+    let buffer = open();
+    for timestamp in 2..100 {
+        record(&buffer, "W1", int(timestamp, timestamp));
+        buffer.flush().unwrap();
+    }
+    let out = upload(&buffer, 500).unwrap();
+    let first = contents(&out.body).remove(0);
+    assert_eq!(first, ("W1".into(), 2, "2".into()));
+}
+
+#[test]
+fn a_buffer_is_freed_with_the_last_that_holds_it() {
+    let disk = faulty::Faulty::new(1);
+    let buffer = Buffer::on(Box::new(disk.clone()), Options::default()).unwrap();
+    record(&buffer, "W1", int(1, 1));
+    let _ = upload(&buffer, PLENTY).unwrap();
+    record(&buffer, "W1", int(2, 2));
+    let series = buffer.find("W1").unwrap();
+    let archive = buffer.archive(&series, i64::MIN, i64::MAX);
+    drop((buffer, series));
+    assert_eq!(
+        archive.flatten().count(),
+        2,
+        "an archive goes on without its buffer"
+    );
+    assert_eq!(std::sync::Arc::strong_count(&disk.0), 1);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Record(u8),
