@@ -25,6 +25,7 @@ __all__ = [
     "Buffer",
     "BufferVerification",
     "Computation",
+    "DecodedOrders",
     "DecodingError",
     "EncodingError",
     "Expression",
@@ -48,10 +49,13 @@ __all__ = [
     "SysctlOrder",
     "WaitOrder",
     "WriteOrder",
+    "change_anything",
     "decode_sections",
     "dumps",
     "encode_ngtt_frame",
+    "encode_section",
     "loads",
+    "longest_wait",
     "record_result",
     "record_results",
 ]
@@ -404,7 +408,7 @@ class OrderRunner:
         """Have every pathpoint read anew from here on, although it has just been read."""
     def run(
         self,
-        orders: list[Order],
+        orders: list[Order] | DecodedOrders,
         start: int,
         pathpoints: dict[str, Pathpoint],
         held: dict[str, Any],
@@ -638,7 +642,20 @@ class SysctlOrder(Order):
     def op_args(self) -> str:
         """What to do it with."""
 
-def decode_sections(body: bytes, minijson: bool) -> tuple[list[tuple[list[Order], int]], list[str]]:
+@final
+class DecodedOrders:
+    """The orders of one section as they came from the server. May be used by any thread."""
+
+    def objects(self) -> list[Order]:
+        """The orders as objects, in a list that is the same at each call. From the first call on
+        the orders are what is in that list, whatever is done to it.
+        """
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Order: ...
+
+def decode_sections(
+    body: bytes, minijson: bool
+) -> tuple[list[tuple[DecodedOrders, int]], list[str]]:
     """Decode a list of sections.
 
     :param body: what the server sent
@@ -646,6 +663,29 @@ def decode_sections(body: bytes, minijson: bool) -> tuple[list[tuple[list[Order]
     :return: for each section its orders and its disposition; and a line of text for each thing in
         the body that made no sense and was left out
     :raises DecodingError: the body is no list, or not in this format
+    """
+
+def encode_section(orders: list[Order] | DecodedOrders, joinable: bool) -> bytes:
+    """Encode a section as the server sends it over NGTT.
+
+    :param orders: its orders
+    :param joinable: whether it may be joined with its neighbours
+    :return: a list of one section, in MiniJSON
+    :raises EncodingError: a value of a write has no form in MiniJSON
+    :raises TypeError: the server knows no such order
+    """
+
+def longest_wait(orders: list[Order] | DecodedOrders) -> float | None:
+    """The longest wait among orders.
+
+    :param orders: orders of a section
+    :return: how long it is, in seconds; None if there is none
+    """
+
+def change_anything(orders: list[Order] | DecodedOrders) -> bool:
+    """Whether orders change anything: whether there is a write or a sysctl among them.
+
+    :param orders: orders of a section
     """
 
 # MODBUS: see smok_fast.modbus

@@ -2,7 +2,7 @@
 
 A section is a list of orders and a real :class:`concurrent.futures.Future`, which completes when
 all of its orders were executed. The orders are native objects; what the server sends becomes
-sections without a detour over dicts.
+sections without a detour over dicts, and its orders become objects when they are looked at.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from concurrent.futures._base import PENDING
 from typing import Any
 
 from smok_fast._core import (
+    DecodedOrders,
     MessageOrder,
     Order,
     ReadOrder,
@@ -25,6 +26,7 @@ from smok_fast._core import (
     WaitOrder,
     WriteOrder,
     decode_sections,
+    longest_wait,
 )
 from smok_fast.minijson import dumps
 
@@ -91,7 +93,6 @@ class Section(Future[None]):
 
     :param orders: the orders; none by default
     :param disposition: whether it may be joined with other sections
-    :ivar orders: list of the orders
     :ivar disposition: as given
     """
 
@@ -101,7 +102,7 @@ class Section(Future[None]):
 
     def __init__(
         self,
-        orders: Iterable[Order] | None = None,
+        orders: Iterable[Order] | DecodedOrders | None = None,
         disposition: Disposition = Disposition.JOINABLE,
     ) -> None:
         if _FUTURE_IS_KNOWN:
@@ -112,8 +113,24 @@ class Section(Future[None]):
             self._done_callbacks: list[Callable[[Future[None]], object]] = []
         else:
             super().__init__()
-        self.orders: list[Order] = [] if orders is None else list(orders)
+        #: A list, or what came from the server and nobody has looked at.
+        self._orders: list[Order] | DecodedOrders
+        if isinstance(orders, DecodedOrders):
+            self._orders = orders
+        else:
+            self._orders = [] if orders is None else list(orders)
         self.disposition = disposition
+
+    @property
+    def orders(self) -> list[Order]:
+        """The orders; what is changed in this list counts."""
+        if isinstance(self._orders, DecodedOrders):
+            return self._orders.objects()
+        return self._orders
+
+    @orders.setter
+    def orders(self, orders: list[Order]) -> None:
+        self._orders = orders
 
     @classmethod
     def from_json(cls, dct: Mapping[str, Any]) -> Section:
@@ -141,8 +158,7 @@ class Section(Future[None]):
 
     def max_wait(self) -> float | None:
         """The longest of its waits in seconds, None if there is none."""
-        waits = (order.period for order in self.orders if isinstance(order, WaitOrder))
-        return max(waits, default=None)
+        return longest_wait(self._orders)
 
     def mark_as_being_executed(self) -> bool:
         """Begin to execute it; to be called by whoever executes it.
@@ -179,7 +195,7 @@ class Section(Future[None]):
 
     def __bool__(self) -> bool:
         """Whether it has any orders."""
-        return bool(self.orders)
+        return len(self._orders) > 0
 
     def __iadd__(self, other: Order | Section | Sequence[Order]) -> Section:
         """Add orders: one, several, or those of another section.

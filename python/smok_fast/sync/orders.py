@@ -500,7 +500,7 @@ class OrderIntake:
 
 
 def _digest(section: Section) -> bytes:
-    return hashlib.sha256(repr(section).encode()).digest()
+    return hashlib.sha256(recovery.encode(section)).digest()
 
 
 class MessagesTask(SyncTask):

@@ -10,19 +10,9 @@ that changes something is reported, whichever way it goes.
 from __future__ import annotations
 
 import logging
-from typing import Any
 
-from smok_fast.minijson import dumps
-from smok_fast.pathpoint.orders import (
-    AdviseLevel,
-    MessageOrder,
-    Order,
-    ReadOrder,
-    Section,
-    SysctlOrder,
-    WaitOrder,
-    WriteOrder,
-)
+from smok_fast._core import change_anything, encode_section
+from smok_fast.pathpoint.orders import AdviseLevel, Section, SysctlOrder, WriteOrder
 
 __all__ = ["drop_what_may_not_be_repeated", "encode", "is_to_be_marked"]
 
@@ -33,7 +23,7 @@ def is_to_be_marked(section: Section) -> bool:
     """Whether the journal has to say when the execution begins: whether any of it is to be reported
     if it may be done twice.
     """
-    return any(isinstance(order, WriteOrder | SysctlOrder) for order in section.orders)
+    return change_anything(section._orders)
 
 
 def drop_what_may_not_be_repeated(section: Section) -> None:
@@ -57,27 +47,4 @@ def encode(section: Section) -> bytes:
 
     :raises EncodingError: a value of a write has no form in MiniJSON
     """
-    orders = [_to_json(order) for order in section.orders]
-    return dumps([{"orders": orders, "disposition": int(section.disposition)}])
-
-
-def _to_json(order: Order) -> dict[str, Any]:
-    if isinstance(order, ReadOrder):
-        return {"type": "read", "path": order.pathpoint, "advise": int(order.advise)}
-    if isinstance(order, WriteOrder):
-        written: dict[str, Any] = {
-            "type": "write",
-            "path": order.pathpoint,
-            "value": order.value,
-            "advise": int(order.advise),
-        }
-        if order.stale_after is not None:
-            written["stale_after"] = order.stale_after
-        return written
-    if isinstance(order, MessageOrder):
-        return {"type": "message", "uuid": order.uuid}
-    if isinstance(order, WaitOrder):
-        return {"type": "wait", "time": order.period}
-    if isinstance(order, SysctlOrder):
-        return {"type": "sysctl", "op_type": order.op_type, "op_args": order.op_args}
-    raise TypeError(f"the server sends no {order!r}")
+    return encode_section(section._orders, section.is_joinable())

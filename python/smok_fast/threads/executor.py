@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING
 
-from smok_fast._core import OrderRunner
+from smok_fast._core import DecodedOrders, OrderRunner
 from smok_fast.exceptions import UnavailableError
 from smok_fast.pathpoint import reports
 from smok_fast.pathpoint.orders import (
@@ -128,7 +128,7 @@ class OrderExecutorThread(TerminableThread):
             reports.provider_raised(name, error)
         return None
 
-    def execute_orders(self, execution: Execution, orders: list[Order]) -> bool:
+    def execute_orders(self, execution: Execution, orders: list[Order] | DecodedOrders) -> bool:
         """Run orders up to their end, or up to their Futures.
 
         :return: False if the end of the thread has cut them short
@@ -227,7 +227,7 @@ class OrderExecutorThread(TerminableThread):
             self.later(wait, execution.end)
         complete = True
         try:
-            complete = self.execute_orders(execution, section.orders)
+            complete = self.execute_orders(execution, section._orders)
         except Exception:
             logger.exception("executing %r failed, the rest of it is skipped", section)
         if complete:

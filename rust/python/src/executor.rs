@@ -17,7 +17,8 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 use smok_core::order::AdviseLevel;
 use smok_core::value::Reason;
 
-use crate::order::{ReadOrder, WriteOrder, advise_level};
+use crate::decoded::{Access, OneOrder, Orders};
+use crate::order::{advise_level, is_valid_now};
 use crate::pathpoint::PathpointCore;
 use crate::{callback, errors};
 
@@ -54,7 +55,7 @@ impl OrderRunner {
 
     /// Run reads and writes until an order of another type, or the end.
     ///
-    /// :param orders: the orders of a section
+    /// :param orders: the orders of a section: a list, or what was decoded
     /// :param start: index of the first one to run
     /// :param pathpoints: the device's pathpoints by name
     /// :param held: names of the pathpoints that are not to be written to
@@ -63,7 +64,7 @@ impl OrderRunner {
     /// :return: index of the first order that was not run
     fn run(
         &self,
-        orders: &Bound<'_, PyList>,
+        orders: &Bound<'_, PyAny>,
         start: usize,
         pathpoints: &Bound<'_, PyDict>,
         held: &Bound<'_, PyDict>,
@@ -75,17 +76,32 @@ impl OrderRunner {
             held,
             execution,
         };
+        let py = orders.py();
+        let orders = Orders::of(orders)?;
         let mut groups = Groups::default();
         let mut index = start;
-        while index < orders.len() && !self.stopped.load(Ordering::Acquire) {
-            let order = orders.get_item(index)?;
-            if let Ok(read) = order.cast::<ReadOrder>() {
-                run.read(read, &mut groups)?;
-            } else if let Ok(write) = order.cast::<WriteOrder>() {
-                groups.flush(execution)?;
-                run.write(write)?;
-            } else {
+        while !self.stopped.load(Ordering::Acquire) {
+            let Some(order) = orders.get(py, index) else {
                 break;
+            };
+            match order.access(py)? {
+                Some(Access::Read { path, advise }) => {
+                    run.read(&order, &path, advise, &mut groups)?;
+                }
+                Some(Access::Write {
+                    path,
+                    value,
+                    advise,
+                    stale_after,
+                }) => {
+                    groups.flush(execution)?;
+                    if is_valid_now(stale_after) {
+                        run.write(&order, &path, value, advise)?;
+                    } else {
+                        run.tell(intern!(py, "stale"), (order.object(py)?,))?;
+                    }
+                }
+                None => break,
             }
             index += 1;
         }
@@ -148,7 +164,7 @@ impl<'py> Groups<'py> {
     fn add(
         &mut self,
         group: Bound<'py, PyAny>,
-        order: &Bound<'py, ReadOrder>,
+        order: &Bound<'py, PyAny>,
         pathpoint: &Bound<'py, PathpointCore>,
     ) -> PyResult<()> {
         let py = order.py();
@@ -189,82 +205,95 @@ struct Run<'a, 'py> {
 }
 
 impl<'py> Run<'_, 'py> {
-    fn read(&self, order: &Bound<'py, ReadOrder>, groups: &mut Groups<'py>) -> PyResult<()> {
-        let py = order.py();
-        let Some(pathpoint) = self.find(order.as_any(), order.get().path(py))? else {
+    fn read(
+        &self,
+        order: &OneOrder<'_, 'py>,
+        path: &Bound<'py, PyString>,
+        advise: AdviseLevel,
+        groups: &mut Groups<'py>,
+    ) -> PyResult<()> {
+        let py = path.py();
+        let Some(pathpoint) = self.find(order, path)? else {
             return Ok(());
         };
         let core = pathpoint.get();
         let batch = self.runner.batch.load(Ordering::Relaxed);
-        if !core.begin_read(batch, order.get().advise() == AdviseLevel::Force) {
+        if !core.begin_read(batch, advise == AdviseLevel::Force) {
             return self.tell(intern!(py, "read_again"), (&pathpoint,));
         }
         if core.is_reparse()? {
-            return self.tell(intern!(py, "read_reparse"), (order, &pathpoint));
+            let arguments = (order.object(py)?, &pathpoint);
+            return self.tell(intern!(py, "read_reparse"), arguments);
         }
         match can_read(&pathpoint) {
             Ok(true) => {}
             Ok(false) => return core.end_poll(py),
             Err(error) => {
                 core.end_poll(py)?;
-                return self.raised(order.as_any(), &pathpoint, error);
+                return self.raised(order, &pathpoint, error);
             }
         }
         if let Some(group) = core.read_group(py) {
-            return groups.add(group, order, &pathpoint);
+            return groups.add(group, &order.object(py)?, &pathpoint);
         }
-        let advise = advise_level(py, order.get().advise())?;
+        let failed = |order: &OneOrder<'_, 'py>| {
+            let arguments = (order.object(py)?, &pathpoint);
+            self.tell(intern!(py, "read_failed"), arguments)
+        };
+        let advise = advise_level(py, advise)?;
         match callback::call_method1(pathpoint.as_any(), intern!(py, "on_read"), &advise) {
             Ok(result) if is_future(&result)? => {
-                self.tell(intern!(py, "read_future"), (order, &pathpoint, result))
+                let arguments = (order.object(py)?, &pathpoint, result);
+                self.tell(intern!(py, "read_future"), arguments)
             }
             Ok(result) => match finish_read(&pathpoint, &result)? {
-                Some(_) => self.tell(intern!(py, "read_failed"), (order, &pathpoint)),
+                Some(_) => failed(order),
                 None => Ok(()),
             },
             Err(error) => match errors::reason_of(error.value(py))? {
                 Some(_) => {
                     finish_read(&pathpoint, error.value(py))?;
-                    self.tell(intern!(py, "read_failed"), (order, &pathpoint))
+                    failed(order)
                 }
                 None => {
                     core.end_poll(py)?;
-                    self.raised(order.as_any(), &pathpoint, error)
+                    self.raised(order, &pathpoint, error)
                 }
             },
         }
     }
 
-    fn write(&self, order: &Bound<'py, WriteOrder>) -> PyResult<()> {
-        let py = order.py();
-        if !order.get().is_valid() {
-            return self.tell(intern!(py, "stale"), (order,));
-        }
-        let Some(pathpoint) = self.find(order.as_any(), order.get().path(py))? else {
+    fn write(
+        &self,
+        order: &OneOrder<'_, 'py>,
+        path: &Bound<'py, PyString>,
+        value: Bound<'py, PyAny>,
+        advise: AdviseLevel,
+    ) -> PyResult<()> {
+        let py = path.py();
+        let Some(pathpoint) = self.find(order, path)? else {
             return Ok(());
         };
         if pathpoint.get().is_reparse()? {
             return Ok(()); // writing what is derived from other pathpoints does nothing
         }
-        if !self.held.is_empty() && self.held.contains(order.get().path(py))? {
-            return self.tell(intern!(py, "write_held"), (order,));
+        if !self.held.is_empty() && self.held.contains(path)? {
+            return self.tell(intern!(py, "write_held"), (order.object(py)?,));
         }
         self.runner.begin_batch();
-        let arguments = (
-            order.get().value(py),
-            advise_level(py, order.get().advise())?,
-        );
+        let arguments = (value, advise_level(py, advise)?);
         match pathpoint.call_method1(intern!(py, "on_write"), arguments) {
             Ok(result) if is_future(&result)? => {
-                self.tell(intern!(py, "write_future"), (order, &pathpoint, result))
+                let arguments = (order.object(py)?, &pathpoint, result);
+                self.tell(intern!(py, "write_future"), arguments)
             }
             Ok(_) => Ok(()),
             Err(error) => match errors::reason_of(error.value(py))? {
                 Some(_) => {
-                    let arguments = (order, &pathpoint, error.value(py));
+                    let arguments = (order.object(py)?, &pathpoint, error.value(py));
                     self.tell(intern!(py, "write_failed"), arguments)
                 }
-                None => self.raised(order.as_any(), &pathpoint, error),
+                None => self.raised(order, &pathpoint, error),
             },
         }
     }
@@ -272,14 +301,15 @@ impl<'py> Run<'_, 'py> {
     /// The pathpoint of an order: one that is known, or one that the execution has made for it.
     fn find(
         &self,
-        order: &Bound<'py, PyAny>,
+        order: &OneOrder<'_, 'py>,
         path: &Bound<'py, PyString>,
     ) -> PyResult<Option<Bound<'py, PathpointCore>>> {
+        let py = path.py();
         let found = match self.pathpoints.get_item(path)? {
             Some(pathpoint) => pathpoint,
             None => self
                 .execution
-                .call_method1(intern!(order.py(), "find"), (order,))?,
+                .call_method1(intern!(py, "find"), (order.object(py)?,))?,
         };
         if found.is_none() {
             Ok(None)
@@ -290,14 +320,15 @@ impl<'py> Run<'_, 'py> {
 
     fn raised(
         &self,
-        order: &Bound<'py, PyAny>,
+        order: &OneOrder<'_, 'py>,
         pathpoint: &Bound<'py, PathpointCore>,
         error: PyErr,
     ) -> PyResult<()> {
-        let py = order.py();
+        let py = pathpoint.py();
         // Before Python 3.12 it is into_value() that gives an exception its traceback.
         let error = error.into_value(py);
-        self.tell(intern!(py, "raised"), (order, pathpoint, error))
+        let arguments = (order.object(py)?, pathpoint, error);
+        self.tell(intern!(py, "raised"), arguments)
     }
 
     fn tell<A>(&self, what: &Bound<'py, PyString>, arguments: A) -> PyResult<()>

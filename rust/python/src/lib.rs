@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod arrays;
 mod buffer;
 mod callback;
+mod decoded;
 mod errors;
 mod executor;
 mod inspect;
@@ -25,6 +26,10 @@ mod _core {
     #[pymodule_export]
     use super::buffer::{Buffer, SampleIterator};
     #[pymodule_export]
+    use super::decoded::{
+        DecodedOrders, change_anything, decode_sections, encode_section, longest_wait,
+    };
+    #[pymodule_export]
     use super::executor::{OrderRunner, record_result, record_results};
     #[pymodule_export]
     use super::inspect::{BufferVerification, SampleSweep};
@@ -38,9 +43,7 @@ mod _core {
     #[pymodule_export]
     use super::ngtt::{NGTTDecoder, encode_ngtt_frame};
     #[pymodule_export]
-    use super::order::{
-        MessageOrder, Order, ReadOrder, SysctlOrder, WaitOrder, WriteOrder, decode_sections,
-    };
+    use super::order::{MessageOrder, Order, ReadOrder, SysctlOrder, WaitOrder, WriteOrder};
     #[pymodule_export]
     use super::pathpoint::PathpointCore;
     #[pymodule_export]

@@ -45,7 +45,7 @@ pub(crate) fn decoding_error(error: impl ToString) -> PyErr {
 }
 
 #[allow(clippy::needless_pass_by_value)] // the signature that map_err wants
-fn encoding_error(error: impl ToString) -> PyErr {
+pub(crate) fn encoding_error(error: impl ToString) -> PyErr {
     EncodingError::new_err(error.to_string())
 }
 

@@ -1,19 +1,20 @@
-//! The orders as Python objects, and how the server's bodies become them.
+//! The orders as Python objects.
 
+use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyo3::PyClass;
-use pyo3::exceptions::{PyKeyError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyString, PyType};
+use pyo3::types::{PyString, PyType};
 use smok_core::order::{
-    AdviseLevel, Disposition, Format, Order as CoreOrder, OrderError, OrderType, Tries,
-    decode_order, decode_sections as decode_body, is_valid, is_wait,
+    AdviseLevel, Order as CoreOrder, OrderError, OrderType, Tries, decode_order, is_valid, is_wait,
 };
 
-use crate::minijson::{decoding_error, encode};
+use crate::decoded::Access;
+use crate::minijson::{EncodingError, decoding_error, encode};
 use crate::value;
 
 /// Base class of all orders.
@@ -49,14 +50,12 @@ impl ReadOrder {
         })
     }
 
-    /// The pathpoint's name.
-    pub fn path<'a, 'py>(&'a self, py: Python<'py>) -> &'a Bound<'py, PyString> {
-        self.pathpoint.bind(py)
-    }
-
-    /// How hard to try.
-    pub fn advise(&self) -> AdviseLevel {
-        self.advise
+    /// What it does.
+    pub fn access<'py>(&self, py: Python<'py>) -> Access<'py> {
+        Access::Read {
+            path: self.pathpoint.bind(py).clone(),
+            advise: self.advise,
+        }
     }
 }
 
@@ -109,7 +108,10 @@ impl ReadOrder {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let advise = advise_name(self.advise);
-        Ok(format!("ReadOrder({}, {advise})", self.path(py).repr()?))
+        Ok(format!(
+            "ReadOrder({}, {advise})",
+            self.pathpoint.bind(py).repr()?
+        ))
     }
 }
 
@@ -146,14 +148,14 @@ impl WriteOrder {
         })
     }
 
-    /// The pathpoint's name.
-    pub fn path<'a, 'py>(&'a self, py: Python<'py>) -> &'a Bound<'py, PyString> {
-        self.pathpoint.bind(py)
-    }
-
-    /// How hard to try.
-    pub fn advise(&self) -> AdviseLevel {
-        self.advise
+    /// What it does.
+    pub fn access<'py>(&self, py: Python<'py>) -> Access<'py> {
+        Access::Write {
+            path: self.pathpoint.bind(py).clone(),
+            value: self.value.bind(py).clone(),
+            advise: self.advise,
+            stale_after: self.stale_after,
+        }
     }
 }
 
@@ -195,11 +197,8 @@ impl WriteOrder {
     }
 
     /// Whether it is not too late for it.
-    pub fn is_valid(&self) -> bool {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        is_valid(self.stale_after, now.as_secs_f64())
+    fn is_valid(&self) -> bool {
+        is_valid_now(self.stale_after)
     }
 
     /// The name of the pathpoint to write to.
@@ -210,7 +209,7 @@ impl WriteOrder {
 
     /// What to write.
     #[getter]
-    pub fn value<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+    fn value<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.value.bind(py).clone()
     }
 
@@ -238,7 +237,7 @@ impl WriteOrder {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let path = self.path(py).repr()?;
+        let path = self.pathpoint.bind(py).repr()?;
         let value = self.value.bind(py).repr()?;
         let advise = advise_name(self.advise);
         let stale_after = match self.stale_after {
@@ -448,12 +447,20 @@ fn advise_from(object: &Bound<'_, PyAny>) -> PyResult<AdviseLevel> {
         })
 }
 
+/// Whether a write that goes stale at a time, in seconds since the epoch, is still to be done.
+pub fn is_valid_now(stale_after: Option<f64>) -> bool {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    is_valid(stale_after, now.as_secs_f64())
+}
+
 /// An order of the core as a Python object.
-fn to_python<'py>(py: Python<'py>, order: CoreOrder<'_>) -> PyResult<Bound<'py, PyAny>> {
+pub fn to_python<'py>(py: Python<'py>, order: &CoreOrder<'_>) -> PyResult<Bound<'py, PyAny>> {
     let text = |text: &str| PyString::new(py, text).unbind();
     Ok(match order {
         CoreOrder::Read { path, advise } => {
-            Bound::new(py, ReadOrder::make(text(&path), advise))?.into_any()
+            Bound::new(py, ReadOrder::make(text(path), *advise))?.into_any()
         }
         CoreOrder::Write {
             path,
@@ -461,62 +468,71 @@ fn to_python<'py>(py: Python<'py>, order: CoreOrder<'_>) -> PyResult<Bound<'py, 
             advise,
             stale_after,
         } => {
-            let value = value::to_python(py, &value)?;
-            let order = WriteOrder::make(text(&path), value.unbind(), advise, stale_after);
+            let value = value::to_python(py, value)?;
+            let order = WriteOrder::make(text(path), value.unbind(), *advise, *stale_after);
             Bound::new(py, order)?.into_any()
         }
-        CoreOrder::Message { uuid } => Bound::new(py, MessageOrder::make(text(&uuid)))?.into_any(),
+        CoreOrder::Message { uuid } => Bound::new(py, MessageOrder::make(text(uuid)))?.into_any(),
         CoreOrder::Wait { seconds } => {
-            Bound::new(py, with_base(WaitOrder { period: seconds }))?.into_any()
+            Bound::new(py, with_base(WaitOrder { period: *seconds }))?.into_any()
         }
         CoreOrder::Sysctl { op_type, op_args } => {
-            Bound::new(py, SysctlOrder::make(text(&op_type), text(&op_args)))?.into_any()
+            Bound::new(py, SysctlOrder::make(text(op_type), text(op_args)))?.into_any()
         }
     })
+}
+
+/// An order of the core that says the same as a Python object.
+///
+/// # Errors
+/// `EncodingError` if the value of a write is neither a number nor a text, `TypeError` if it is no
+/// order that the server sends.
+pub fn from_python(order: &Bound<'_, PyAny>) -> PyResult<CoreOrder<'static>> {
+    let py = order.py();
+    let text = |text: &Py<PyString>| -> PyResult<_> {
+        Ok(Cow::Owned(text.bind(py).to_cow()?.into_owned()))
+    };
+    if let Ok(read) = order.cast::<ReadOrder>() {
+        let read = read.get();
+        return Ok(CoreOrder::Read {
+            path: text(&read.pathpoint)?,
+            advise: read.advise,
+        });
+    }
+    if let Ok(write) = order.cast::<WriteOrder>() {
+        let write = write.get();
+        let value = value::value(write.value.bind(py));
+        return Ok(CoreOrder::Write {
+            path: text(&write.pathpoint)?,
+            value: value.ok_or_else(|| EncodingError::new_err("neither a number nor a text"))?,
+            advise: write.advise,
+            stale_after: write.stale_after,
+        });
+    }
+    if let Ok(message) = order.cast::<MessageOrder>() {
+        let uuid = text(&message.get().uuid)?;
+        return Ok(CoreOrder::Message { uuid });
+    }
+    if let Ok(wait) = order.cast::<WaitOrder>() {
+        let seconds = wait.get().period;
+        return Ok(CoreOrder::Wait { seconds });
+    }
+    if let Ok(sysctl) = order.cast::<SysctlOrder>() {
+        let sysctl = sysctl.get();
+        return Ok(CoreOrder::Sysctl {
+            op_type: text(&sysctl.op_type)?,
+            op_args: text(&sysctl.op_args)?,
+        });
+    }
+    let what = format!("the server sends no {}", order.repr()?);
+    Err(PyTypeError::new_err(what))
 }
 
 /// The order of this type that a dict describes, read by the same rules as a body of the server's.
 fn from_json<'py>(order_type: OrderType, dct: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     match decode_order(order_type, &encode(dct)?).map_err(decoding_error)? {
-        Ok(order) => to_python(dct.py(), order),
+        Ok(order) => to_python(dct.py(), &order),
         Err(OrderError::Missing(field)) => Err(PyKeyError::new_err(field)),
         Err(error) => Err(PyValueError::new_err(error.to_string())),
     }
-}
-
-/// The orders and the disposition of one section.
-type SectionParts<'py> = (Bound<'py, PyList>, u8);
-
-/// Decode a list of sections.
-///
-/// :param body: what the server sent
-/// :param minijson: whether it is MiniJSON, not JSON
-/// :return: for each section its orders and its disposition; and a line of text for each thing in
-///     the body that made no sense and was left out
-/// :raises DecodingError: the body is no list, or not in this format
-#[pyfunction]
-pub fn decode_sections<'py>(
-    py: Python<'py>,
-    body: &[u8],
-    minijson: bool,
-) -> PyResult<(Vec<SectionParts<'py>>, Vec<String>)> {
-    let format = if minijson {
-        Format::MiniJson
-    } else {
-        Format::Json
-    };
-    let decoded = py
-        .detach(|| decode_body(body, format))
-        .map_err(decoding_error)?;
-    let mut sections = Vec::with_capacity(decoded.sections.len());
-    for section in decoded.sections {
-        let orders = section.orders.into_iter().map(|order| to_python(py, order));
-        let orders = PyList::new(py, orders.collect::<PyResult<Vec<_>>>()?)?;
-        let disposition = match section.disposition {
-            Disposition::Joinable => 0,
-            Disposition::CannotJoin => 1,
-        };
-        sections.push((orders, disposition));
-    }
-    Ok((sections, decoded.problems))
 }

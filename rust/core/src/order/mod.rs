@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::minijson;
 use crate::value::Value;
 
+mod encode;
 mod visit;
+
+pub use encode::encode_section;
 
 use visit::{Body, Lone, Scalar};
 
@@ -286,6 +289,17 @@ pub enum Disposition {
     Joinable,
     /// All that came before is finished first.
     CannotJoin,
+}
+
+impl Disposition {
+    /// The number on the wire.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Disposition::Joinable => 0,
+            Disposition::CannotJoin => 1,
+        }
+    }
 }
 
 /// Orders that belong together.

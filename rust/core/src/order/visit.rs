@@ -294,22 +294,18 @@ impl<'de> Take<'de> for PushOrder<'_, 'de> {
 }
 
 fn fill<'de, A: MapAccess<'de>>(fields: &mut Fields<'de>, mut entries: A) -> Result<(), A::Error> {
-    while let Some(name) = entries.next_key_seed(Any(AsScalar))? {
-        let Scalar::Text(name) = name else {
-            entries.next_value::<IgnoredAny>()?;
-            continue;
-        };
-        let field = match &*name {
-            "type" => &mut fields.order_type,
-            "path" => &mut fields.path,
-            "value" => &mut fields.value,
-            "advise" => &mut fields.advise,
-            "stale_after" => &mut fields.stale_after,
-            "uuid" => &mut fields.uuid,
-            "time" => &mut fields.time,
-            "op_type" => &mut fields.op_type,
-            "op_args" => &mut fields.op_args,
-            _ => {
+    while let Some(name) = entries.next_key::<Name>()? {
+        let field = match name {
+            Name::Type => &mut fields.order_type,
+            Name::Path => &mut fields.path,
+            Name::Value => &mut fields.value,
+            Name::Advise => &mut fields.advise,
+            Name::StaleAfter => &mut fields.stale_after,
+            Name::Uuid => &mut fields.uuid,
+            Name::Time => &mut fields.time,
+            Name::OpType => &mut fields.op_type,
+            Name::OpArgs => &mut fields.op_args,
+            Name::Other => {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -317,6 +313,51 @@ fn fill<'de, A: MapAccess<'de>>(fields: &mut Fields<'de>, mut entries: A) -> Res
         *field = entries.next_value_seed(Any(AsScalar))?;
     }
     Ok(())
+}
+
+/// The name of a field of an order.
+enum Name {
+    Type,
+    Path,
+    Value,
+    Advise,
+    StaleAfter,
+    Uuid,
+    Time,
+    OpType,
+    OpArgs,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AsName)
+    }
+}
+
+struct AsName;
+
+impl Visitor<'_> for AsName {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+        Ok(match name {
+            "type" => Name::Type,
+            "path" => Name::Path,
+            "value" => Name::Value,
+            "advise" => Name::Advise,
+            "stale_after" => Name::StaleAfter,
+            "uuid" => Name::Uuid,
+            "time" => Name::Time,
+            "op_type" => Name::OpType,
+            "op_args" => Name::OpArgs,
+            _ => Name::Other,
+        })
+    }
 }
 
 /// Problems, told one by one up to a number, so that a body full of them costs no more memory than
