@@ -66,6 +66,7 @@ ROWS = [
     Row("set_new_value", "Pathpoint.set_new_value", "/s", "12"),
     Row("queue", "queue: put and get a section", "/s", "10"),
     Row("decode", "decode orders from JSON to sections", "/s", "10"),
+    Row("decode_objects", "the same, and look at each order", "/s", "", peer_name="decode"),
     Row("body", "build uploads of a backlog on disk, samples", "/s", "80"),
     Row("body_bytes", "an upload's body, bytes for each sample", "B", "1", less_is_better=True),
     Row("arrays", "set_new_values, arrays (goal: 20 M/s); SQLite", "/s", "20 M", SQLITE),

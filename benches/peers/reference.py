@@ -103,7 +103,8 @@ def queue():
     def work():
         for _ in range(workload.SECTIONS // 10):
             order_queue.put(section)
-            check(order_queue.get(1) is section, "another section")
+            if order_queue.get(1) is not section:
+                check(False, "another section")
 
     return rate(workload.SECTIONS // 10, work)
 
