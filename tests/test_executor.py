@@ -47,6 +47,7 @@ from smok_fast.pathpoint import (
     WaitOrder,
     WriteOrder,
 )
+from smok_fast.pathpoint.orders import sections_from_list
 from smok_fast.testing import Admin, wait_until
 from smok_fast.threads.executor import Poll
 
@@ -99,6 +100,24 @@ def test_sections_are_executed_in_the_order_of_their_coming(offline_device: SMOK
     for section in sections:
         section.result(SOON)
     assert [value for *_, value in log] == list(range(200))
+
+
+def test_orders_that_are_added_while_others_are_executed_are_executed(
+    offline_device: SMOKDevice,
+) -> None:
+    (section,) = sections_from_list([{"orders": [{"type": "read", "path": "W1"}]}])
+    log: list[Any] = []
+
+    def add() -> int:
+        if len(section.orders) == 1:
+            section.orders.append(write("W2", 7))
+        return 1
+
+    scripted(offline_device, "W1", add, log=log)
+    scripted(offline_device, "W2", log=log)
+    offline_device.execute(section)
+    section.result(SOON)
+    assert log == [("read", "W1"), ("write", "W2", 7)]
 
 
 def test_executing_nothing_is_no_error(offline_device: SMOKDevice) -> None:

@@ -15,10 +15,11 @@ import pytest
 
 from conftest import ManualClock
 from pathpoint_support import SOON, TIMEOUT, Bench, Maker, Scripted, alone, execute, read, write
+from smok_fast._core import encode_section
 from smok_fast.basics import StorageLevel
 from smok_fast.client import SMOKDevice
 from smok_fast.pathpoint import AdviseLevel, Pathpoint, Section, SysctlOrder, WaitOrder, WriteOrder
-from smok_fast.pathpoint.orders import Order
+from smok_fast.pathpoint.orders import Disposition, Order, sections_from_body
 
 ADVISE, FORCE = AdviseLevel.ADVISE, AdviseLevel.FORCE
 
@@ -47,12 +48,21 @@ class World:
         self.sections: dict[str, Section] = {}
         self.futures: dict[str, Future[Any]] = {}
         self.caplog = caplog
+        #: Whether sections are such as come from the server.
+        self.is_remote = False
 
     def pathpoint(self, name: str) -> Any:
         return self.device.get_pathpoint(name)
 
     def look(self) -> None:
         self.bench.look()
+
+    def section(self, orders: Sequence[Order], disposition: Disposition) -> Section:
+        section = Section(orders, disposition)
+        if not self.is_remote:
+            return section
+        body = encode_section(section.orders, section.is_joinable())
+        return sections_from_body(body, "application/minijson")[0]
 
 
 @pytest.fixture
@@ -73,7 +83,8 @@ def given(name: str, *orders: Order | Sequence[Order], barrier: bool = False) ->
     flat = [order for item in orders for order in ([item] if isinstance(item, Order) else item)]
 
     def step(world: World) -> None:
-        section = alone(flat) if barrier else Section(flat)
+        disposition = Disposition.CANNOT_JOIN if barrier else Disposition.JOINABLE
+        section = world.section(flat, disposition)
         world.sections[name] = section
         world.device.execute(section)
         world.look()
@@ -92,7 +103,7 @@ def together(**sections: Sequence[Order]) -> Step:
         assert entered.wait(SOON)
         busy.log.remove(("read", "W999"))
         for name, orders in sections.items():
-            world.sections[name] = Section(orders)
+            world.sections[name] = world.section(orders, Disposition.JOINABLE)
             world.device.execute(world.sections[name])
         go_on.set()
         world.look()
@@ -381,8 +392,10 @@ RULES: dict[str, list[Step]] = {
 # fmt: on
 
 
+@pytest.mark.parametrize("is_remote", [False, True], ids=["given", "from_the_server"])
 @pytest.mark.parametrize("rule", RULES)
-def test_rule(rule: str, world: World) -> None:
+def test_rule(rule: str, is_remote: bool, world: World) -> None:
+    world.is_remote = is_remote
     for step in RULES[rule]:
         step(world)
 

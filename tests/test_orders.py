@@ -13,13 +13,13 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smok_fast.minijson import DecodingError, dumps
+from smok_fast.minijson import DecodingError, EncodingError, dumps
 from smok_fast.pathpoint import AdviseLevel, orders
 from smok_fast.pathpoint.orders import (
     Disposition,
@@ -34,6 +34,7 @@ from smok_fast.pathpoint.orders import (
     sections_from_body,
     sections_from_list,
 )
+from smok_fast.sync import recovery
 
 SOON = 20.0
 
@@ -556,6 +557,86 @@ class TestSection:
         with pytest.raises(TypeError):
             section += other
         assert len(section.orders) == 1
+
+
+class TestOrdersFromTheServer:
+    """They become objects when somebody looks at them."""
+
+    SENT: Any = [
+        {
+            "orders": [
+                {"type": "read", "path": "W1", "advise": 1},
+                {"type": "write", "path": "W1", "value": 1.5, "stale_after": 1e9},
+                {"type": "wait", "time": 2},
+                {"type": "wait", "time": 5},
+                {"type": "message", "uuid": "u"},
+                {"type": "sysctl", "op_type": "a", "op_args": "b"},
+            ],
+            "disposition": 1,
+        }
+    ]
+
+    def test_they_are_the_same_objects_whenever_they_are_looked_at(self) -> None:
+        (section,) = in_json(self.SENT)
+        orders = section.orders
+        assert section.orders is orders
+        assert all(a is b for a, b in zip(section.orders, orders, strict=True))
+
+    def test_what_is_changed_in_them_counts(self) -> None:
+        (section,) = in_json(self.SENT)
+        assert (bool(section), section.max_wait()) == (True, 5.0)
+        section += WaitOrder(7)
+        assert section.max_wait() == 7.0
+        section.orders[:] = []
+        assert (bool(section), section.max_wait()) == (False, None)
+        section.orders = [WaitOrder(3)]
+        assert section.max_wait() == 3.0
+
+    def test_they_are_encoded_as_the_same_whether_they_were_looked_at_or_not(self) -> None:
+        (section,), (seen,) = in_json(self.SENT), in_json(self.SENT)
+        assert len(seen.orders) == 6
+        expected = dumps(
+            [
+                {
+                    "orders": [
+                        {"type": "read", "path": "W1", "advise": 1},
+                        {
+                            "type": "write",
+                            "path": "W1",
+                            "value": 1.5,
+                            "advise": 0,
+                            "stale_after": 1e9,
+                        },
+                        {"type": "wait", "time": 2.0},
+                        {"type": "wait", "time": 5.0},
+                        {"type": "message", "uuid": "u"},
+                        {"type": "sysctl", "op_type": "a", "op_args": "b"},
+                    ],
+                    "disposition": 1,
+                }
+            ]
+        )
+        assert recovery.encode(section) == recovery.encode(seen) == expected
+
+    def test_what_the_server_cannot_send_is_not_encoded(self) -> None:
+        with pytest.raises(EncodingError):
+            recovery.encode(Section([WriteOrder("W1", cast("Any", object()), AdviseLevel.ADVISE)]))
+        with pytest.raises(TypeError, match="the server sends no <"):
+            recovery.encode(Section([Order()]))
+
+    def test_many_threads_that_look_at_once_see_the_same(self) -> None:
+        sections = in_json(self.SENT * 200)
+        barrier = threading.Barrier(4)
+
+        def look() -> list[list[Order]]:
+            barrier.wait(SOON)
+            return [section.orders for section in sections]
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            first, *others = [pool.submit(look) for _ in range(4)]
+            for other in others:
+                for one, same in zip(first.result(), other.result(), strict=True):
+                    assert one is same
 
 
 class TestSectionAsFuture:

@@ -47,6 +47,16 @@ trait Take<'de>: Sized {
 
     fn scalar(self, scalar: Scalar<'de>) -> Self::Value;
 
+    /// A text that is a part of what is read.
+    fn borrowed(self, text: &'de str) -> Self::Value {
+        self.scalar(Scalar::Text(Cow::Borrowed(text)))
+    }
+
+    /// A text that is not, such as one with escapes.
+    fn passing(self, text: &str) -> Self::Value {
+        self.scalar(Scalar::Text(Cow::Owned(text.to_owned())))
+    }
+
     fn list<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         while items.next_element::<IgnoredAny>()?.is_some() {}
         Ok(self.scalar(Scalar::Other))
@@ -100,11 +110,11 @@ impl<'de, T: Take<'de>> Visitor<'de> for Any<T> {
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<T::Value, E> {
-        Ok(self.0.scalar(Scalar::Text(Cow::Borrowed(text))))
+        Ok(self.0.borrowed(text))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<T::Value, E> {
-        Ok(self.0.scalar(Scalar::Text(Cow::Owned(text.to_owned()))))
+        Ok(self.0.passing(text))
     }
 
     fn visit_bytes<E>(self, _bytes: &[u8]) -> Result<T::Value, E> {
@@ -294,7 +304,7 @@ impl<'de> Take<'de> for PushOrder<'_, 'de> {
 }
 
 fn fill<'de, A: MapAccess<'de>>(fields: &mut Fields<'de>, mut entries: A) -> Result<(), A::Error> {
-    while let Some(name) = entries.next_key::<Name>()? {
+    while let Some(name) = entries.next_key_seed(Any(AsName))? {
         let field = match name {
             Name::Type => &mut fields.order_type,
             Name::Path => &mut fields.path,
@@ -329,23 +339,9 @@ enum Name {
     Other,
 }
 
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AsName)
-    }
-}
-
-struct AsName;
-
-impl Visitor<'_> for AsName {
-    type Value = Name;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
-        Ok(match name {
+impl Name {
+    fn of(name: &str) -> Self {
+        match name {
             "type" => Name::Type,
             "path" => Name::Path,
             "value" => Name::Value,
@@ -356,7 +352,26 @@ impl Visitor<'_> for AsName {
             "op_type" => Name::OpType,
             "op_args" => Name::OpArgs,
             _ => Name::Other,
-        })
+        }
+    }
+}
+
+/// Takes a name for what it is, without a copy of it.
+struct AsName;
+
+impl<'de> Take<'de> for AsName {
+    type Value = Name;
+
+    fn scalar(self, _scalar: Scalar<'de>) -> Name {
+        Name::Other
+    }
+
+    fn borrowed(self, text: &'de str) -> Name {
+        Name::of(text)
+    }
+
+    fn passing(self, text: &str) -> Name {
+        Name::of(text)
     }
 }
 
