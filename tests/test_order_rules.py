@@ -18,7 +18,15 @@ from pathpoint_support import SOON, TIMEOUT, Bench, Maker, Scripted, alone, exec
 from smok_fast._core import encode_section
 from smok_fast.basics import StorageLevel
 from smok_fast.client import SMOKDevice
-from smok_fast.pathpoint import AdviseLevel, Pathpoint, Section, SysctlOrder, WaitOrder, WriteOrder
+from smok_fast.pathpoint import (
+    AdviseLevel,
+    Pathpoint,
+    ReadGroup,
+    Section,
+    SysctlOrder,
+    WaitOrder,
+    WriteOrder,
+)
 from smok_fast.pathpoint.orders import Disposition, Order, sections_from_body
 
 ADVISE, FORCE = AdviseLevel.ADVISE, AdviseLevel.FORCE
@@ -533,7 +541,7 @@ def test_statistics_count_what_happens(world: World) -> None:
     figures = world.device.statistics()
     assert (figures.queue_length, figures.executing) == (1, 1)
     assert (figures.retried, figures.failed) == (2, 1)
-    assert figures.latencies == {}
+    assert "W2" not in figures.latencies
     assert (figures.link_is_up, figures.last_http_contact) == (None, None)
     assert (figures.ngtt_is_up, figures.last_ngtt_contact) == (None, None)
     assert (figures.journalled_orders, figures.state_file_fails) == (0, False)
@@ -544,6 +552,37 @@ def test_statistics_count_what_happens(world: World) -> None:
     latency = world.device.statistics().latencies["W2"]
     assert (latency.count, latency.seconds) == (1, 9.0)
     assert latency.quantile(0.5) == pytest.approx(13.1072)
+
+
+def test_reads_and_writes_that_block_count_as_answers_of_their_bus(
+    make_offline_device: Maker,
+) -> None:
+    device = make_offline_device(Device)
+    bus = Bus()
+    for name in ("W1", "W2", "W3"):
+        pathpoint: Any = device.get_pathpoint(name)
+        pathpoint.reading = pathpoint.writing = take_a_millisecond
+        pathpoint.read_group = bus if name == "W3" else None
+    execute(device, *read("W1"), write("W1"), write("W2"), write("W3"), write("W3", 2))
+    latencies = device.statistics().latencies
+    assert {name: latencies[name].count for name in ("W1", "W2", "bus")} == {
+        "W1": 2, "W2": 1, "bus": 2,
+    }  # fmt: skip
+    assert latencies["W1"].seconds >= 0.002
+
+
+class Bus(ReadGroup):
+    name = "bus"
+
+    def on_read_group(self, pathpoints: Sequence[Pathpoint], advise: AdviseLevel) -> list[int]:
+        return [1] * len(pathpoints)
+
+
+def take_a_millisecond() -> int:
+    end = time.monotonic() + 0.001
+    while time.monotonic() < end:
+        pass
+    return 1
 
 
 def test_buses_beyond_the_first_ones_share_a_histogram(

@@ -172,6 +172,12 @@ class Execution:
             if self._retries:
                 logger.warning("giving up on %r", order)  # its pathpoint tells the rest
 
+    def took(self, bus: Pathpoint | ReadGroup, seconds: float) -> None:
+        """A read or a write of a pathpoint, or a read of a group, has taken this long."""
+        if isinstance(bus, Pathpoint):
+            bus = bus.read_group or bus
+        self._thread.counters.took(bus, seconds)
+
     def read_again(self, pathpoint: Pathpoint) -> None:
         """A pathpoint is to be read that was read already in the same batch."""
         self._thread.reads.join(pathpoint, self)
@@ -312,10 +318,8 @@ class Execution:
 
     def _stopwatch(self, bus: Pathpoint | ReadGroup) -> Callable[[object], None]:
         """Begin to measure how long a bus takes; the result is called when it has ended."""
-        if isinstance(bus, Pathpoint):
-            bus = bus.read_group or bus
         started = self._thread.now()
-        return lambda _: self._thread.counters.took(bus, self._thread.now() - started)
+        return lambda _: self.took(bus, self._thread.now() - started)
 
     def _begin_reads(self, pathpoints: Sequence[Pathpoint]) -> None:
         self.begin_outside()

@@ -5,15 +5,22 @@
 //! unknown pathpoints, stale writes, read groups. The loop holds no lock, and ends early when
 //! `stop` was called.
 //!
+//! Whoever blocks in `on_read` or `on_write` for [`NOTICEABLE`] or longer is told of, too. The moment
+//! that stamps a sample serves for that, since a look at the clock takes as long as storing a value;
+//! so what the loop itself does counts as a part of the call.
+//!
 //! What is read in one *batch* is read once: a pathpoint notes the number of the batch that it was
 //! last read in. A write ends the batch, so that what is read after it is read for sure.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyType};
+use smok_core::clock::{self, Moment};
 use smok_core::order::AdviseLevel;
 use smok_core::value::Reason;
 
@@ -21,6 +28,10 @@ use crate::decoded::{Access, OneOrder, Orders};
 use crate::order::{advise_level, is_valid_now};
 use crate::pathpoint::PathpointCore;
 use crate::{callback, errors};
+
+/// From how many nanoseconds on a call counts as an answer of a bus, instead of as something that was
+/// at hand.
+const NOTICEABLE: u64 = 100_000;
 
 /// Runs the reads and writes of sections. Called by the order executor thread; `stop` by any.
 #[pyclass(frozen, module = "smok_fast._core")]
@@ -75,6 +86,7 @@ impl OrderRunner {
             pathpoints,
             held,
             execution,
+            lap: Cell::new(clock::monotonic()),
         };
         let py = orders.py();
         let orders = Orders::of(orders)?;
@@ -123,7 +135,7 @@ pub fn record_results(
     let mut failed = Vec::new();
     for (index, (pathpoint, result)) in pathpoints.iter().zip(results.try_iter()?).enumerate() {
         let pathpoint = pathpoint.cast_into::<PathpointCore>()?;
-        if finish_read(&pathpoint, &result?)?.is_some() {
+        if finish_read(&pathpoint, &result?, clock::now())?.is_some() {
             failed.push(index);
         }
     }
@@ -140,18 +152,19 @@ pub fn record_result(
     pathpoint: &Bound<'_, PathpointCore>,
     result: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
-    Ok(finish_read(pathpoint, result)?.is_some())
+    Ok(finish_read(pathpoint, result, clock::now())?.is_some())
 }
 
 fn finish_read(
     pathpoint: &Bound<'_, PathpointCore>,
     result: &Bound<'_, PyAny>,
+    moment: Moment,
 ) -> PyResult<Option<Reason>> {
     if result.is_none() {
         pathpoint.get().series(pathpoint.py())?.end_poll();
         return Ok(None);
     }
-    PathpointCore::record_read(pathpoint, result)
+    PathpointCore::record_read(pathpoint, result, moment)
 }
 
 /// The reads of one section that belong to read groups, in the order of their coming.
@@ -202,6 +215,8 @@ struct Run<'a, 'py> {
     pathpoints: &'a Bound<'py, PyDict>,
     held: &'a Bound<'py, PyDict>,
     execution: &'a Bound<'py, PyAny>,
+    /// When the last call of user code ended, in monotonic nanoseconds.
+    lap: Cell<u64>,
 }
 
 impl<'py> Run<'_, 'py> {
@@ -241,18 +256,21 @@ impl<'py> Run<'_, 'py> {
             self.tell(intern!(py, "read_failed"), arguments)
         };
         let advise = advise_level(py, advise)?;
-        match callback::call_method1(pathpoint.as_any(), intern!(py, "on_read"), &advise) {
+        let result = callback::call_method1(pathpoint.as_any(), intern!(py, "on_read"), &advise);
+        let moment = clock::now();
+        let took = self.took(moment.monotonic);
+        match result {
             Ok(result) if is_future(&result)? => {
                 let arguments = (order.object(py)?, &pathpoint, result);
-                self.tell(intern!(py, "read_future"), arguments)
+                return self.tell(intern!(py, "read_future"), arguments);
             }
-            Ok(result) => match finish_read(&pathpoint, &result)? {
+            Ok(result) => match finish_read(&pathpoint, &result, moment)? {
                 Some(_) => failed(order),
                 None => Ok(()),
             },
             Err(error) => match errors::reason_of(error.value(py))? {
                 Some(_) => {
-                    finish_read(&pathpoint, error.value(py))?;
+                    finish_read(&pathpoint, error.value(py), moment)?;
                     failed(order)
                 }
                 None => {
@@ -260,7 +278,8 @@ impl<'py> Run<'_, 'py> {
                     self.raised(order, &pathpoint, error)
                 }
             },
-        }
+        }?;
+        self.note(&pathpoint, took)
     }
 
     fn write(
@@ -282,10 +301,12 @@ impl<'py> Run<'_, 'py> {
         }
         self.runner.begin_batch();
         let arguments = (value, advise_level(py, advise)?);
-        match pathpoint.call_method1(intern!(py, "on_write"), arguments) {
+        let result = pathpoint.call_method1(intern!(py, "on_write"), arguments);
+        let took = self.took(clock::monotonic());
+        match result {
             Ok(result) if is_future(&result)? => {
                 let arguments = (order.object(py)?, &pathpoint, result);
-                self.tell(intern!(py, "write_future"), arguments)
+                return self.tell(intern!(py, "write_future"), arguments);
             }
             Ok(_) => Ok(()),
             Err(error) => match errors::reason_of(error.value(py))? {
@@ -295,7 +316,23 @@ impl<'py> Run<'_, 'py> {
                 }
                 None => self.raised(order, &pathpoint, error),
             },
+        }?;
+        self.note(&pathpoint, took)
+    }
+
+    /// How long ago the last call of user code ended, in nanoseconds, if the present one has ended
+    /// at this one.
+    fn took(&self, now: u64) -> u64 {
+        now.saturating_sub(self.lap.replace(now))
+    }
+
+    /// Tells how long a call took, if that is noticeable.
+    fn note(&self, pathpoint: &Bound<'py, PathpointCore>, took: u64) -> PyResult<()> {
+        if took < NOTICEABLE {
+            return Ok(());
         }
+        let arguments = (pathpoint, Duration::from_nanos(took).as_secs_f64());
+        self.tell(intern!(pathpoint.py(), "took"), arguments)
     }
 
     /// The pathpoint of an order: one that is known, or one that the execution has made for it.
@@ -335,7 +372,9 @@ impl<'py> Run<'_, 'py> {
     where
         A: pyo3::call::PyCallArgs<'py>,
     {
-        self.execution.call_method1(what, arguments).map(drop)
+        let told = self.execution.call_method1(what, arguments);
+        self.lap.set(clock::monotonic());
+        told.map(drop)
     }
 }
 

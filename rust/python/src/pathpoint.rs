@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use smok_core::buffer::{Buffer as CoreBuffer, NotNewer, Series};
-use smok_core::clock;
+use smok_core::clock::{self, Moment};
 use smok_core::pathpoint::{Kind, is_reparse};
 use smok_core::value::{Reading, Reason, Sample};
 
@@ -134,11 +134,12 @@ impl PathpointCore {
         }
     }
 
-    /// Records what a read has just given; something that the pathpoint cannot hold is a failure
-    /// with reason TYPE. Returns the failure's reason, if it is one.
+    /// Records what a read has given at this moment; something that the pathpoint cannot hold is a
+    /// failure with reason TYPE. Returns the failure's reason, if it is one.
     pub fn record_read(
         slf: &Bound<'_, Self>,
         object: &Bound<'_, PyAny>,
+        moment: Moment,
     ) -> PyResult<Option<Reason>> {
         let py = slf.py();
         let attachment = slf.get().attachment(py)?;
@@ -148,16 +149,16 @@ impl PathpointCore {
             Reading::Failed(reason) => Some(*reason),
         };
         if attachment.overrides.set_new_value {
-            let timestamp = attachment.series.stamp(clock::now());
+            let timestamp = attachment.series.stamp(moment);
             let object = value::reading_to_python(py, &reading, timestamp)?;
             callback::set_new_value(slf.as_any(), timestamp, &object);
             attachment.series.end_poll();
         } else if attachment.store.is_none() {
-            attachment.series.record_now(clock::now(), reading);
+            attachment.series.record_now(moment, reading);
             commit_if_each_call(py, &attachment.buffer);
             Self::announce(slf);
         } else {
-            let timestamp = attachment.series.record_now(clock::now(), reading.clone());
+            let timestamp = attachment.series.record_now(moment, reading.clone());
             Self::hand_over(slf, attachment, timestamp, &reading)?;
             Self::announce(slf);
         }
