@@ -14,6 +14,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import workload
@@ -484,12 +485,19 @@ def ngtt_server() -> Iterator[tuple[object, object, int]]:
         yield device, int(process.stdout.readline())
 
 
-def latencies() -> list[float]:
-    """Milliseconds from the server's sending of an order to its on_write."""
+def latencies(*, beside_hung_bus: bool = False) -> list[float]:
+    """Milliseconds from the server's sending of an order to its on_write.
+
+    :param beside_hung_bus: whether a read of another pathpoint has begun and does not end
+    """
     from smok_fast.client import SMOKDevice
-    from smok_fast.pathpoint import Pathpoint
+    from smok_fast.pathpoint import AdviseLevel, Pathpoint
 
     done, times = threading.Event(), []
+
+    class Hung(Pathpoint):
+        def on_read(self, advise: object) -> Future[float]:
+            return Future()
 
     class Timed(Pathpoint):
         def on_write(self, value: float, advise: object) -> None:
@@ -503,6 +511,8 @@ def latencies() -> list[float]:
             use_ngtt=True, ngtt=f"127.0.0.1:{port}", ca_certs=made.ca_cert, delayed_boot=True,
         )  # fmt: skip
         Timed(device, "d1")
+        if beside_hung_bus:
+            device.execute(Hung(device, "d2").read(AdviseLevel.FORCE))
         device.continue_boot()
         check(done.wait(60), "orders are missing")
         device.close()
@@ -575,6 +585,7 @@ MEASUREMENTS: dict[str, Callable[[], float]] = {
     "reparse_series": reparse_series,
     "ngtt_latency": lambda: percentile(latencies(), 0.5),
     "ngtt_latency_p99": lambda: percentile(latencies(), 0.99),
+    "ngtt_latency_hung": lambda: percentile(latencies(beside_hung_bus=True), 0.5),
     "ngtt_bare": lambda: percentile(bare_latencies(), 0.5),
     "ngtt_bare_p99": lambda: percentile(bare_latencies(), 0.99),
     "import": import_,
