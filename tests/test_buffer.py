@@ -626,14 +626,7 @@ def test_a_folder_of_garbage_costs_what_was_in_it_and_no_more(
     check_that_it_goes_on(open_buffer, [])
 
 
-def by_a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-@pytest.mark.parametrize("harm", [Path.unlink, by_a_folder])
-def test_a_file_that_cannot_be_read_any_more_costs_what_was_in_it_and_that_is_told(
-    harm: Callable[[Path], None],
+def test_a_file_that_is_gone_costs_what_was_in_it_and_that_is_told(
     folder: Path,
     make_offline_device: Maker,
     open_buffer: Callable[..., BufferedPathpointDatabase],
@@ -646,7 +639,7 @@ def test_a_file_that_cannot_be_read_any_more_costs_what_was_in_it_and_that_is_to
         database.flush()
     segments = sorted(folder.glob("trend-*"))
     assert len(segments) > 4
-    harm(segments[1])
+    segments[1].unlink()
     sent = [timestamp for timestamp, _ in upload_all(database)["d1"]]
     lost = 200_000 - len(sent)
     gap = next(number for number, timestamp in enumerate(sent) if timestamp != number)
@@ -657,9 +650,42 @@ def test_a_file_that_cannot_be_read_any_more_costs_what_was_in_it_and_that_is_to
     assert len(pathpoint.get_archive_arrays()[0]) == len(sent)
     database.checkpoint()
     assert said(caplog, f"{lost} samples that the server lacks were not found any more") == 1
-    unreadable = said(caplog, f"Samples cannot be read ({segments[1].name}: Is a directory")
-    assert unreadable == (harm is by_a_folder)
-    assert len(caplog.records) == 1 + unreadable
+    assert len(caplog.records) == 1
+
+
+def test_a_file_that_cannot_be_read_for_a_while_holds_up_what_is_in_it_and_that_is_told(
+    folder: Path,
+    make_offline_device: Maker,
+    open_buffer: Callable[..., BufferedPathpointDatabase],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    database = open_buffer(**SMALL)
+    device = make_offline_device(pp_database=database, delayed_boot=True)
+    pathpoints = [Pathpoint(device, name) for name in ("d1", "d2", "d3", "d4", "d5")]
+    for pathpoint in pathpoints:  # each fills files of its own
+        pathpoint.set_new_values(array("q", range(40_000)), noise(40_000))
+        database.flush()
+    pathpoints[0].set_new_values(array("q", range(40_000, 80_000)), noise(40_000))
+    database.flush()
+    segment = sorted(folder.glob("trend-*"))[1]
+    elsewhere = segment.rename(folder.parent / segment.name)
+    segment.mkdir()
+    with pytest.raises(OSError, match="cannot be read now"):
+        while (upload := database.get_data_to_sync()) is not None:
+            upload.acknowledge()
+    figures = database.statistics()
+    held_up = 240_000 - figures.acknowledged
+    assert (figures.pending, figures.dropped) == (held_up, 0)
+    assert 40_000 < held_up < 140_000
+    assert said(caplog, f"Samples cannot be read ({segment.name}: Is a directory") == 1
+    segment.rmdir()
+    elsewhere.rename(segment)
+    rest = upload_all(database)
+    assert sum(map(len, rest.values())) == held_up
+    numbers = [timestamp for timestamp, _ in rest["d1"]]
+    assert numbers == [*range(numbers[0], 80_000)]
+    figures = database.statistics()
+    assert (figures.pending, figures.dropped, figures.acknowledged) == (0, 0, 240_000)
 
 
 # --- Many at once ---------------------------------------------------------------------------------

@@ -160,6 +160,7 @@ class Buffer:
         :param max_bytes: about how long the body may be; one sample is sent in any case
         :return: MiniJSON body, token, number of samples, and whether it is to be set aside if the
             server rejects it; None if there is nothing to upload
+        :raises OSError: what waits cannot be read now
         :raises ValueError: a text is longer than MiniJSON can say
         """
     def acknowledge(self, token: int) -> bool:

@@ -224,7 +224,10 @@ class NativePathpointDatabase(BasePathpointDatabase):
         return self.buffer.columns(pathpoint, start, stop)
 
     def get_data_to_sync(self) -> BufferUpload | QuarantineUpload | None:
-        """The next upload, or None: first what is to be tried again from the quarantine."""
+        """The next upload, or None: first what is to be tried again from the quarantine.
+
+        :raises OSError: what waits cannot be read now
+        """
         self.checkpoint()
         again = self.quarantine.next_upload()
         if again is not None:

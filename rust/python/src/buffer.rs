@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use smok_core::buffer::{
     Archive, Buffer as Core, DEFAULT_CAPACITY, Event, Level, Options, Policy, Refusal, Series,
+    UploadError,
 };
 use smok_core::pathpoint::Kind;
 use smok_core::value::{Reading, Sample, Value};
@@ -274,15 +275,19 @@ impl Buffer {
     /// :param max_bytes: about how long the body may be; one sample is sent in any case
     /// :return: (MiniJSON body, token, number of samples, whether it is to be set aside if the
     ///     server rejects it), or None if there is nothing to upload
+    /// :raises OSError: what waits cannot be read now
     /// :raises ValueError: a text is longer than MiniJSON can say
     fn next_upload<'py>(
         &self,
         py: Python<'py>,
         max_bytes: usize,
     ) -> PyResult<Option<PyUpload<'py>>> {
-        let upload = py
-            .detach(|| self.core.next_upload(max_bytes))
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let upload =
+            py.detach(|| self.core.next_upload(max_bytes))
+                .map_err(|error| match error {
+                    UploadError::Encoding(error) => PyValueError::new_err(error.to_string()),
+                    UploadError::Unreadable => PyOSError::new_err(error.to_string()),
+                })?;
         Ok(upload.map(|upload| {
             let body = PyBytes::new(py, &upload.body);
             (body, upload.token, upload.samples, upload.is_last_try)

@@ -131,7 +131,7 @@ impl Shared {
             if newest > segment.last_seq {
                 break;
             }
-            let Some(loaded) = self.recalled.lock().load(&segment, self) else {
+            let Ok(loaded) = self.recalled.lock().load(&segment, self) else {
                 continue;
             };
             let in_segment = Loaded::pieces(&loaded)

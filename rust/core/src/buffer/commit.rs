@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::log::{Segment, Stored};
-use super::segment::Inventory;
+use super::segment::{Inventory, TOO_LONG};
 use super::series::LEVELS;
 use super::{Event, Shared, cursor};
 use crate::clock;
@@ -124,7 +124,11 @@ impl Shared {
 
     fn is_full(&self, segment: &Segment) -> bool {
         let options = &self.options;
-        segment.bytes >= options.segment_bytes.min(options.max_bytes / 8)
+        segment.bytes
+            >= options
+                .segment_bytes
+                .min(options.max_bytes / 8)
+                .min(TOO_LONG / 2)
             || segment.samples >= options.max_samples / 8
     }
 

@@ -163,11 +163,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether the folder appeared after the start and has segments of an earlier run. What the
-    /// server has of those only its own cursor says, so that is left alone until the next start:
-    /// then samples of this run are sent again.
+    /// Whether the folder has segments of an earlier run that could not be read at the start. What
+    /// the server has of those only the cursor of that run says, so it is left alone until the next
+    /// start: then samples of this run are sent again.
     fn has_unseen_segments(&self) -> io::Result<bool> {
-        if !self.started_without_folder.load(Ordering::Relaxed) {
+        if !self.has_unseen.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let files = self.storage.list()?;

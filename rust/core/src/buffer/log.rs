@@ -6,6 +6,7 @@
 //! segment names the series in it by itself: damage to one costs nothing of another.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::block::Block;
@@ -417,6 +418,8 @@ pub(super) struct Walk {
     /// One for each level, and more where numbers of segments overlap.
     rows: Vec<Row>,
     tail: VecDeque<Arc<Stored>>,
+    /// The last frame of the segments that were passed over since they cannot be read.
+    pub failed_up_to: Option<u64>,
 }
 
 /// Segments whose frames follow each other.
@@ -464,6 +467,7 @@ impl Walk {
                 .filter(|frame| frame.seq >= from)
                 .cloned()
                 .collect(),
+            failed_up_to: None,
         }
     }
 
@@ -500,33 +504,37 @@ impl Walk {
                 row.current = None;
             }
             let segment = row.segments.pop_front()?;
-            if let Some(loaded) = cache.load(&segment, shared) {
-                row.current = Some((loaded, 0));
+            match cache.load(&segment, shared) {
+                Ok(loaded) => row.current = Some((loaded, 0)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(_) => self.failed_up_to = self.failed_up_to.max(Some(segment.last_seq)),
             }
         }
     }
 }
 
 impl Cache {
-    /// A segment's frames; `None` if it is gone or cannot be read.
-    pub fn load(&mut self, segment: &Segment, shared: &Shared) -> Option<Arc<Loaded>> {
-        let slot = self.0.get_mut(segment.level as usize)?;
+    /// A segment's frames.
+    ///
+    /// # Errors
+    /// It is gone, [`ErrorKind::NotFound`], or cannot be read, which is told.
+    pub fn load(&mut self, segment: &Segment, shared: &Shared) -> io::Result<Arc<Loaded>> {
+        let [permanent, trend] = &mut self.0;
+        let slot = match segment.level {
+            Level::Permanent => permanent,
+            Level::Trend => trend,
+        };
         if let Some((first_seq, bytes, loaded)) = slot
             && (*first_seq, *bytes) == (segment.first_seq, segment.bytes)
         {
-            return Some(Arc::clone(loaded));
+            return Ok(Arc::clone(loaded));
         }
-        let length = usize::try_from(segment.bytes).ok()?;
-        let bytes = match shared.storage.read(&segment.name, 0, length) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                shared.note_unreadable(segment, &error);
-                return None;
-            }
-        };
+        let (bytes, _) = shared
+            .read_segment(segment)
+            .inspect_err(|error| shared.note_unreadable(segment, error))?;
         let loaded = Arc::new(Loaded::new(bytes, segment, shared));
         shared.note_damage(segment, &loaded);
         *slot = Some((segment.first_seq, segment.bytes, Arc::clone(&loaded)));
-        Some(loaded)
+        Ok(loaded)
     }
 }

@@ -76,7 +76,7 @@ pub use series::{Level, NotNewer, Series};
 pub use storage::{Disk, Memory, Storage};
 pub use survey::Holding;
 pub use sweep::{Sweep, Swept};
-pub use upload::{Policy, Refusal, Upload};
+pub use upload::{Policy, Refusal, Upload, UploadError};
 pub use verify::{FileCheck, Verification};
 
 use crate::clock;
@@ -257,7 +257,7 @@ pub(crate) struct Shared {
     /// The folder may be somebody else's.
     is_released: AtomicBool,
     /// Nobody knows what is in the folder if it appears.
-    started_without_folder: AtomicBool,
+    has_unseen: AtomicBool,
     written_bytes: AtomicU64,
 }
 
@@ -570,7 +570,7 @@ impl Shared {
             thread: Waiter::default(),
             closed: AtomicBool::new(false),
             is_released: AtomicBool::new(false),
-            started_without_folder: AtomicBool::new(false),
+            has_unseen: AtomicBool::new(false),
             written_bytes: AtomicU64::new(0),
         })
     }

@@ -4,6 +4,10 @@
 //! read. Nothing here fails but for another process's lock: what cannot be read is reported and
 //! passed over.
 //!
+//! Segments that cannot be read now may be read at the next start, and are as they were then: no
+//! frame of this run has a number of theirs, and the cursor stays as it is; see
+//! `Shared::has_unseen_segments`.
+//!
 //! After the death of a process files have content that was never synced, and a power cut may still
 //! take it. So what might be such is synced before anybody relies on it.
 
@@ -15,9 +19,12 @@ use std::sync::atomic::Ordering;
 use super::Shared;
 use super::cursor::{self, Cursor};
 use super::log::{Cache, Loaded, Segment, parse_segment_name};
-use super::segment::{self, Content, Inventory, TRAILER, index_length};
+use super::segment::{self, Content, Inventory, TOO_LONG, TRAILER, index_length};
 use super::series::{LEVELS, Series};
 use crate::clock;
+
+/// More frames than a segment can have that was not read, and the other level meanwhile.
+const UNSEEN_NUMBERS: u64 = 1 << 32;
 
 /// What was found at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,8 +66,7 @@ impl Shared {
             Vec::new()
         });
         let is_unknown = self.trouble.lock().is_some() && files.is_empty();
-        self.started_without_folder
-            .store(is_unknown, Ordering::Relaxed);
+        self.has_unseen.store(is_unknown, Ordering::Relaxed);
         let cursor = self.read_cursor(&files, &mut report);
         let inventories = self.inventories(&files, &mut report);
         self.take_over(&cursor, &inventories, &mut report);
@@ -108,6 +114,18 @@ impl Shared {
                 (segment.name == *name).then_some(segment)
             })
             .collect();
+        segments.retain(|segment| {
+            let is_ours = segment.bytes < TOO_LONG;
+            if !is_ours {
+                let problem = format!(
+                    "{}: {} bytes are too long for one",
+                    segment.name, segment.bytes
+                );
+                report.problems.push(problem);
+                self.pass(segment.first_seq + 1);
+            }
+            is_ours
+        });
         segments.sort_unstable_by_key(|segment| segment.first_seq);
         let mut inventories = Vec::new();
         for level in LEVELS {
@@ -121,7 +139,11 @@ impl Shared {
                     }
                     // Whoever writes may have forgotten it while a reader looks.
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => report.problems.push(format!("{}: {error}", segment.name)),
+                    Err(error) => {
+                        report.problems.push(format!("{}: {error}", segment.name));
+                        self.has_unseen.store(true, Ordering::Relaxed);
+                        self.pass(segment.first_seq.saturating_add(UNSEEN_NUMBERS));
+                    }
                 }
             }
         }
@@ -149,15 +171,17 @@ impl Shared {
 
     fn inventory(&self, segment: &Segment, report: &mut BufferReport) -> io::Result<Inventory> {
         if segment.repeats.is_empty()
-            && let Some(mut inventory) = self.indexed(segment)?
+            && let Ok(Some(mut inventory)) = self.indexed(segment)
         {
             inventory.durable = segment.bytes;
             return Ok(inventory);
         }
-        let length = usize::try_from(segment.bytes).unwrap_or(usize::MAX);
-        let bytes = self.storage.read(&segment.name, 0, length)?;
+        let (bytes, is_whole) = self.read_segment(segment)?;
         let mut inventory = Inventory::from_frames(segment, &bytes);
-        if let Some(end) = inventory.torn_at {
+        if !is_whole {
+            let problem = format!("{}: a part of it cannot be read", segment.name);
+            report.problems.push(problem);
+        } else if let Some(end) = inventory.torn_at {
             report.truncated_bytes += (bytes.len() - end) as u64;
             inventory.segment.bytes = end as u64;
             // A reader must not change anything, and a disk that cannot be written may be back
@@ -172,6 +196,23 @@ impl Shared {
         }
         report.nameless_samples += inventory.nameless;
         Ok(inventory)
+    }
+
+    /// The bytes of a segment, and whether that is all of them: what a worn out disk has lost is
+    /// zeros.
+    pub(super) fn read_segment(&self, segment: &Segment) -> io::Result<(Vec<u8>, bool)> {
+        let length = usize::try_from(segment.bytes).unwrap_or(usize::MAX);
+        match self.storage.read(&segment.name, 0, length) {
+            Ok(bytes) => Ok((bytes, true)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
+            Err(_) => Ok((self.storage.salvage(&segment.name, length)?, false)),
+        }
+    }
+
+    /// Has the numbers of new frames begin with this one, or later.
+    fn pass(&self, seq: u64) {
+        let mut log = self.log.lock();
+        log.next_seq = log.next_seq.max(seq);
     }
 
     /// What the index of a segment says, if it has one.
@@ -286,7 +327,7 @@ impl Shared {
         if partly.is_empty() {
             return;
         }
-        let Some(loaded) = Cache::default().load(&inventory.segment, self) else {
+        let Ok(loaded) = Cache::default().load(&inventory.segment, self) else {
             return;
         };
         for piece in Loaded::pieces(&loaded).filter(|piece| piece.seq() >= low) {

@@ -101,7 +101,7 @@ impl Shared {
         if segment.last_seq < self.log.lock().low {
             return;
         }
-        let Some(loaded) = Cache::default().load(segment, self) else {
+        let Ok(loaded) = Cache::default().load(segment, self) else {
             return;
         };
         for piece in Loaded::pieces(&loaded) {

@@ -21,6 +21,9 @@ pub const VERSION: u64 = 1;
 pub(super) const TRAILER: u64 = 8;
 const MARK: [u8; 4] = *b"SMKE";
 
+/// From which length on a file is none of a buffer's: a segment ends with the frame that fills it.
+pub(super) const TOO_LONG: u64 = 64 << 20;
+
 /// How many bytes of names one frame has, about.
 const NAMES: usize = 1 << 20;
 

@@ -22,6 +22,14 @@ pub trait Storage: Send + Sync {
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
     /// At most `length` bytes from an offset.
     fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    /// What can be read of a file's first `length` bytes after [`Storage::read`] has failed, with
+    /// zeros for the rest.
+    ///
+    /// # Errors
+    /// Nothing of it can be read.
+    fn salvage(&self, name: &str, length: usize) -> io::Result<Vec<u8>> {
+        self.read(name, 0, length)
+    }
     /// Writes bytes at the end of a file, which is at `at`; makes the file anew at 0.
     fn append(&self, name: &str, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes a file's content durable.
@@ -62,6 +70,30 @@ pub struct Disk {
 struct Open {
     lock: Option<File>,
     files: HashMap<String, Arc<File>>,
+}
+
+/// How many bytes of a disk are lost at once where it is worn out.
+const PAGE: usize = 4 << 10;
+
+/// Reads what can be read, page by page; the rest stays as it is.
+///
+/// # Errors
+/// That of the last page if none can be read.
+fn read_pages(bytes: &mut [u8], read: impl Fn(&mut [u8], u64) -> io::Result<()>) -> io::Result<()> {
+    let mut result = Ok(());
+    let mut is_read = false;
+    let mut offset = 0;
+    for page in bytes.chunks_mut(PAGE) {
+        match read(page, offset) {
+            Ok(()) => is_read = true,
+            Err(error) => {
+                page.fill(0);
+                result = Err(error);
+            }
+        }
+        offset += PAGE as u64;
+    }
+    if is_read { Ok(()) } else { result }
 }
 
 /// The file that one writer at a time holds a lock on.
@@ -174,6 +206,13 @@ impl Storage for Disk {
         let there = file.metadata()?.len().saturating_sub(offset);
         let mut bytes = vec![0; length.min(usize::try_from(there).unwrap_or(usize::MAX))];
         file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    fn salvage(&self, name: &str, length: usize) -> io::Result<Vec<u8>> {
+        let file = File::open(self.path(name))?;
+        let mut bytes = vec![0; length];
+        read_pages(&mut bytes, |page, offset| file.read_exact_at(page, offset))?;
         Ok(bytes)
     }
 
@@ -312,5 +351,34 @@ impl Storage for Memory {
 
     fn is_memory(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worn_out_pages_cost_themselves_and_no_more() {
+        let on_disk: Vec<u8> = (0..=u8::MAX).cycle().take(3 * PAGE + 100).collect();
+        let read = |lost: &[u64]| {
+            let mut bytes = vec![0xff; on_disk.len()];
+            let result = read_pages(&mut bytes, |page, offset| {
+                if lost.contains(&(offset / PAGE as u64)) {
+                    page[0] = 1; // of a page that cannot be read some may be there
+                    return Err(io::Error::other("input/output error"));
+                }
+                let start = usize::try_from(offset).unwrap();
+                page.copy_from_slice(&on_disk[start..start + page.len()]);
+                Ok(())
+            });
+            result.map(|()| bytes)
+        };
+        assert_eq!(read(&[]).unwrap(), on_disk);
+        let mut expected = on_disk.clone();
+        expected[PAGE..2 * PAGE].fill(0);
+        expected[3 * PAGE..].fill(0);
+        assert_eq!(read(&[1, 3]).unwrap(), expected);
+        assert!(read(&[0, 1, 2, 3]).is_err());
     }
 }

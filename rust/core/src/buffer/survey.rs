@@ -90,7 +90,7 @@ impl Survey<'_> {
         match self.shared.indexed(segment) {
             Ok(Some(inventory)) if inventory.segment == *segment => self.add_index(&inventory),
             _ => {
-                if let Some(loaded) = Cache::default().load(segment, self.shared) {
+                if let Ok(loaded) = Cache::default().load(segment, self.shared) {
                     for piece in Loaded::pieces(&loaded) {
                         self.add_frame(&piece);
                     }
@@ -145,7 +145,7 @@ impl Survey<'_> {
         let wanted: HashSet<u64> = found.filter_map(|found| found.first_time.err()).collect();
         let wanted = |segment: &&Segment| wanted.contains(&segment.first_seq);
         for segment in segments.iter().filter(wanted) {
-            let Some(loaded) = Cache::default().load(segment, self.shared) else {
+            let Ok(loaded) = Cache::default().load(segment, self.shared) else {
                 continue;
             };
             for piece in Loaded::pieces(&loaded) {

@@ -9,6 +9,11 @@
 //! to the newest frames of the log, for those series that lack nothing before them: while a backlog is on its
 //! way, pathpoints without one stay current. A series that has a backlog never jumps it.
 //!
+//! # What cannot be read
+//!
+//! A segment that cannot be read is tried again for [`UNREADABLE_FOR`]: so long the old end of the log
+//! stays where it is, and what may have samples in that segment waits. The others go on.
+//!
 //! # What the server rejects
 //!
 //! After a rejection the next uploads carry half as many series, until one is alone. That one is
@@ -19,6 +24,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::block::{Block, Columns};
 use super::log::{Cache, Piece, Walk};
@@ -45,6 +51,20 @@ const STRIKES: u32 = 8;
 /// With how many samples an upload of a suspect series may be set aside, and above how many that
 /// the server takes it is no suspect any more.
 const SUSPECT_SAMPLES: u64 = 1_000;
+
+/// How long a segment that cannot be read is tried again, until its samples count as lost.
+const UNREADABLE_FOR: Duration = Duration::from_secs(3_600);
+
+/// Why there is no upload.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UploadError {
+    /// A text is longer than MiniJSON can say.
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
+    /// What waits cannot be read now.
+    #[error("samples that wait cannot be read now")]
+    Unreadable,
+}
 
 /// Which samples are uploaded first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +108,7 @@ pub(super) struct State {
     /// Whose turn it is.
     suspects_next: bool,
     cache: Cache,
+    unreadable_since: Option<Instant>,
 }
 
 /// A series of which the server has rejected an upload that carried nothing else.
@@ -121,8 +142,8 @@ impl Buffer {
     /// again while it is neither acknowledged nor rejected. `None` if there is nothing to upload.
     ///
     /// # Errors
-    /// [`EncodingError`] if a text is longer than MiniJSON can say.
-    pub fn next_upload(&self, max_bytes: usize) -> Result<Option<Upload>, EncodingError> {
+    /// See [`UploadError`].
+    pub fn next_upload(&self, max_bytes: usize) -> Result<Option<Upload>, UploadError> {
         let mut state = self.shared.upload.lock();
         if state.out.is_none() {
             self.shared.seal();
@@ -179,6 +200,16 @@ impl Buffer {
 }
 
 impl State {
+    /// Takes account of whether a segment could not be read. Returns whether to wait for it.
+    fn waits_for_unreadable(&mut self, has_failed: bool) -> bool {
+        if !has_failed {
+            self.unreadable_since = None;
+            return false;
+        }
+        let since = *self.unreadable_since.get_or_insert_with(Instant::now);
+        since.elapsed() < UNREADABLE_FOR
+    }
+
     /// Makes the next uploads smaller.
     fn reject(&mut self) {
         let Some(out) = self.out.take() else { return };
@@ -219,7 +250,7 @@ impl State {
 }
 
 impl Shared {
-    fn collect(&self, state: &mut State, max_bytes: usize) -> Result<Option<Out>, EncodingError> {
+    fn collect(&self, state: &mut State, max_bytes: usize) -> Result<Option<Out>, UploadError> {
         state.suspects_next = !state.suspects_next && !state.suspects.is_empty();
         if state.suspects_next
             && let Some(out) = self.collect_suspect(state, max_bytes)?
@@ -239,7 +270,7 @@ impl Shared {
         &self,
         state: &mut State,
         max_bytes: usize,
-    ) -> Result<Option<Out>, EncodingError> {
+    ) -> Result<Option<Out>, UploadError> {
         while let Some(suspect) = state.suspects.front() {
             let series = Arc::clone(&suspect.series);
             let mut body = Body::new(max_bytes, suspect.most_samples, 1);
@@ -266,7 +297,7 @@ impl Shared {
         &self,
         state: &mut State,
         max_bytes: usize,
-    ) -> Result<Option<Out>, EncodingError> {
+    ) -> Result<Option<Out>, UploadError> {
         let mut body = Body::new(max_bytes, u64::MAX, state.most_series.unwrap_or(usize::MAX));
         let (low, fresh_from) = {
             let log = self.log.lock();
@@ -283,31 +314,38 @@ impl Shared {
             body.is_full = false;
         }
         let any = |series: &Series| !state.is_suspect(series);
-        let low = self.walk(low, &mut cache, &mut body, any)?;
+        let walked = self.walk(low, &mut cache, &mut body, any)?;
         state.cache = cache;
-        if body.samples == 0 {
-            self.nothing_waits(low, state);
-            return Ok(None);
+        let waits = state.waits_for_unreadable(walked.has_failed);
+        let low = if waits { low } else { walked.done_below };
+        if body.samples > 0 {
+            return Ok(Some(body.finish(state, low)?));
         }
-        body.finish(state, low).map(Some)
+        if waits {
+            return Err(UploadError::Unreadable);
+        }
+        self.nothing_waits(low, state);
+        Ok(None)
     }
 
     /// Puts what waits from frame `from` on into a body, of the series that `wanted` admits.
-    /// Returns the first frame of which something is left out.
     fn walk(
         &self,
         from: u64,
         cache: &mut Cache,
         body: &mut Body,
         wanted: impl Fn(&Series) -> bool,
-    ) -> Result<u64, EncodingError> {
+    ) -> Result<Walked, EncodingError> {
         let mut walk = Walk::new(&self.log.lock(), from, |_| true);
         let mut done_below = from;
         let mut is_whole = true;
         let mut error = None;
         while !body.is_full {
             let Some(piece) = walk.next(self, cache) else {
-                return Ok(if is_whole { walk.end() } else { done_below });
+                if is_whole {
+                    done_below = walk.end();
+                }
+                break;
             };
             if is_whole {
                 done_below = piece.seq();
@@ -316,8 +354,9 @@ impl Shared {
                 .head()
                 .map_or(0, |(_, head)| self.log.lock().shift(head.unset_clock));
             // A frame that makes no sense in spite of its sums has nothing to upload.
+            let failed_up_to = walk.failed_up_to;
             let _ = piece.for_each_block(&self.names, |series, block| {
-                let added = if wanted(series) {
+                let added = if wanted(series) && !may_wait_below(series, failed_up_to) {
                     body.add(&piece, series, &block, shift)?
                 } else {
                     Ok(!body.waits(&piece, series, &block)?)
@@ -335,7 +374,10 @@ impl Shared {
                 done_below = piece.seq() + 1;
             }
         }
-        Ok(done_below)
+        Ok(Walked {
+            done_below,
+            has_failed: walk.failed_up_to.is_some(),
+        })
     }
 
     /// The whole log was looked at, and nothing waits in it: what the figures say beside that could
@@ -380,6 +422,19 @@ impl Shared {
             self.note_trouble(&Err(error));
         }
     }
+}
+
+/// What a walk through the log has come to.
+struct Walked {
+    /// The first frame of which something is left out.
+    done_below: u64,
+    /// Whether a segment was passed over since it cannot be read.
+    has_failed: bool,
+}
+
+/// Whether a series may lack something up to a frame.
+fn may_wait_below(series: &Series, seq: Option<u64>) -> bool {
+    seq.is_some_and(|seq| series.data.lock().waiting_from <= seq)
 }
 
 /// A body under construction.

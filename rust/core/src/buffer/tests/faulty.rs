@@ -1,6 +1,6 @@
 //! A disk that tears, reorders and fails writes, and at a crash loses what was not synced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -54,6 +54,8 @@ pub struct Disk {
     pub capacity: usize,
     /// All calls that change something fail.
     pub is_broken: bool,
+    /// Files that cannot be read.
+    pub unreadable: BTreeSet<String>,
 }
 
 /// The disk, as several buffers one after the other have it.
@@ -69,6 +71,7 @@ impl Faulty {
             fails_one_of: 0,
             capacity: usize::MAX,
             is_broken: false,
+            unreadable: BTreeSet::new(),
         })))
     }
 
@@ -181,6 +184,9 @@ impl Storage for Faulty {
 
     fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut disk = self.0.lock();
+        if disk.unreadable.contains(name) {
+            return Err(io::Error::other("input/output error"));
+        }
         let content = &disk.find(name)?.content;
         let start = usize::try_from(offset).unwrap().min(content.len());
         Ok(content[start..content.len().min(start.saturating_add(length))].to_vec())

@@ -487,6 +487,103 @@ fn a_buffer_is_freed_with_the_last_that_holds_it() {
     assert_eq!(std::sync::Arc::strong_count(&disk.0), 1);
 }
 
+#[test]
+fn a_segment_that_cannot_be_read_at_the_start_is_as_it_was_at_the_next() {
+    let disk = faulty::Faulty::new(1);
+    let open = || Buffer::on(Box::new(disk.clone()), Options::default()).unwrap();
+    let buffer = open();
+    record(&buffer, "W1", int(1, 1));
+    buffer.close().unwrap();
+    let name = disk
+        .contents()
+        .into_keys()
+        .find(|name| name.ends_with(".segment"));
+    disk.0.lock().unreadable.extend(name);
+
+    let buffer = open();
+    assert_eq!(buffer.report().problems.len(), 1, "{:?}", buffer.report());
+    record(&buffer, "W1", int(2, 2));
+    record(&buffer, "W2", int(2, 2));
+    buffer.flush().unwrap();
+    let out = upload(&buffer, PLENTY).unwrap();
+    assert_eq!(out.samples, 2);
+    assert!(buffer.acknowledge(out.token));
+    buffer.close().unwrap();
+    disk.0.lock().unreadable.clear();
+
+    let buffer = open();
+    assert_eq!(buffer.report().problems, Vec::<String>::new());
+    assert_eq!(
+        archived(&buffer, "W1", i64::MIN, i64::MAX),
+        [int(1, 1), int(2, 2)]
+    );
+    let said = contents(&upload(&buffer, PLENTY).unwrap().body);
+    assert_eq!(said.first().unwrap(), &("W1".into(), 1, "1".into()));
+}
+
+#[test]
+fn a_file_that_is_too_long_for_a_segment_is_left_alone() {
+    let name = "trend-00000000000000000007.segment";
+    let long = vec![0; 64 << 20];
+    let disk = faulty::Faulty::with([(name.to_owned(), long)].into());
+    let open = || Buffer::on(Box::new(disk.clone()), Options::default()).unwrap();
+    let buffer = open();
+    assert!(
+        buffer.report().problems[0].contains("too long"),
+        "{:?}",
+        buffer.report()
+    );
+    record(&buffer, "W1", int(1, 1));
+    let out = upload(&buffer, PLENTY).unwrap();
+    assert!(buffer.acknowledge(out.token));
+    buffer.close().unwrap();
+    assert_eq!(disk.contents()[name].len(), 64 << 20);
+    let buffer = open();
+    assert_eq!(archived(&buffer, "W1", i64::MIN, i64::MAX), [int(1, 1)]);
+    assert!(upload(&buffer, PLENTY).is_none());
+}
+
+#[test]
+fn what_waits_in_a_segment_that_cannot_be_read_for_a_while_is_sent_after_that() {
+    let disk = faulty::Faulty::new(1);
+    let options = Options {
+        segment_bytes: 1,
+        ..Options::default()
+    };
+    let open = || Buffer::on(Box::new(disk.clone()), options.clone()).unwrap();
+    let buffer = open();
+    for (timestamp, name) in [(1, "W1"), (2, "W2"), (3, "W3"), (4, "W2")] {
+        record(&buffer, name, int(timestamp, 0));
+        buffer.flush().unwrap();
+    }
+    buffer.close().unwrap();
+    let second = disk
+        .contents()
+        .into_keys()
+        .filter(|name| name.ends_with(".segment"))
+        .nth(1);
+
+    let buffer = open();
+    disk.0.lock().unreadable.extend(second);
+    let out = upload(&buffer, PLENTY).unwrap();
+    assert_eq!(out.samples, 2);
+    assert!(buffer.acknowledge(out.token));
+    for _ in 0..2 {
+        assert_eq!(
+            buffer.next_upload(PLENTY).unwrap_err(),
+            UploadError::Unreadable
+        );
+        assert_eq!(buffer.statistics().pending, 2);
+    }
+    disk.0.lock().unreadable.clear();
+    let out = upload(&buffer, PLENTY).unwrap();
+    let late = [("W2".into(), 2, "0".into()), ("W2".into(), 4, "0".into())];
+    assert_eq!(contents(&out.body), late);
+    assert!(buffer.acknowledge(out.token));
+    assert!(upload(&buffer, PLENTY).is_none());
+    assert_eq!(buffer.statistics().pending, 0);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Record(u8),
