@@ -90,6 +90,8 @@ def fill(state: StateFile, count: int = 3) -> None:
         databases["Metadata"].put_plain(f"k{number}", "value", float(number))
         databases["SensorWrite"].add_sw(a_write(str(number)))
         databases["Journal"].add("http", [b"[]"])
+    state.tables["metadata_writes"].put(("k0", "value", 0.5))
+    state.tables["metadata_writes"].put(("gone", None, 1.5))
     keep_time_zone(state, "Asia/Tokyo")
     state.checkpoint()
 
@@ -122,4 +124,5 @@ def read_all(state: StateFile) -> dict[str, Any]:
         "writes": databases["SensorWrite"].get_sw_sync().events,
         "orders": databases["Journal"].unfinished(),
         "time zone": kept_time_zone(state),
+        "metadata writes": state.tables["metadata_writes"].rows(),
     }

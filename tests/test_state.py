@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from conftest import ManualClock
+from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import SMOKClientError, StateInUseError
 from smok_fast.extras import SQLiteBAOBDatabase, SQLiteMetadataDatabase
 from smok_fast.state import OrderJournal, StateFile, file, schema
@@ -760,6 +761,19 @@ def test_what_belongs_together_is_one_transaction(path: Path) -> None:
 
         assert commits_of(state, tick) == 1
         assert commits_of(state, lambda: databases["BAOB"].set_baob_value("b0", b"1", 9)) == 1
+
+
+def test_metadata_and_that_the_server_lacks_it_are_one_transaction(
+    make_offline_device: Callable[..., SMOKDevice], path: Path
+) -> None:
+    device = make_offline_device(evt_database=path, delayed_boot=True)
+    assert device.state_file is not None
+
+    def write() -> None:
+        device.metadata["k"] = "v"
+        del device.metadata["k"]
+
+    assert commits_of(device.state_file, write) == 2
 
 
 def test_changes_that_wait_for_the_disk_go_together(
