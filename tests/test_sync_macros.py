@@ -24,6 +24,7 @@ from smok_fast.pathpoint import (
 from smok_fast.server import LocalServer
 from smok_fast.sync.macros import (
     ASK_AGAIN,
+    NO_ANSWERS,
     REPORTS_AT_ONCE,
     SHORT_WINDOW_AFTER,
     WINDOW_AFTER,
@@ -559,7 +560,6 @@ def test_an_occurrence_that_the_server_takes_back_is_not_executed(
     "fault",
     [
         *({"status": status} for status in (400, 404, 413, 414, 500, 503)),
-        {"drop": True},
         {"body": "{}"},
     ],
     ids=str,
@@ -591,14 +591,37 @@ def test_a_server_that_does_not_answer_for_a_week_is_asked_for_less(
     assert len(caplog.messages) == 1
 
 
-def test_an_answer_for_a_week_that_takes_too_long_is_not_waited_for(
-    device: Executing, fetch: MacrosTask, admin: Admin, monkeypatch: pytest.MonkeyPatch
+def test_a_week_that_is_not_answered_is_blamed_on_its_length_the_third_time(
+    device: Executing,
+    fetch: MacrosTask,
+    admin: Admin,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("smok_fast.sync.macros.ANSWER_WITHIN", 0.1)
     admin.set_macros("1", [a_macro(NOON, NOON + DAY)])
-    admin.fault(WEEK, delay=3)
+    for _ in range(2):  # in between it is answered
+        admin.fault(WEEK, drop=True, times=NO_ANSWERS - 1)
+        for _ in range(NO_ANSWERS - 1):
+            with pytest.raises(ResponseError):
+                fetch.run()
+        fetch.run()
+        assert known(device) == {"m": [NOON, NOON + DAY]}
+    assert caplog.messages == []
+
+    device.macros_database.set_macros([])
+    monkeypatch.setattr("smok_fast.sync.macros.ANSWER_WITHIN", 0.1)
+    late = admin.fault(WEEK, delay=2, times=None)
+    for _ in range(NO_ANSWERS - 1):
+        with pytest.raises(ResponseError):
+            fetch.run()
     fetch.run()
     assert known(device) == {"m": [NOON]}
+    clock.advance(ASK_AGAIN)
+    fetch.run()  # which still is not answered, and is no news
+    assert (known(device), admin.fault_hits(late)) == ({"m": [NOON]}, NO_ANSWERS + 1)
+    (told,) = caplog.messages
+    assert told.startswith("The server does not tell the macros of 7 days (")
 
 
 @pytest.mark.parametrize("status", [401, 403, 429])

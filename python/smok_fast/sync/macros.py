@@ -11,6 +11,7 @@ does not have is not executed.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
 import time
@@ -39,6 +40,9 @@ SHORT_WINDOW_AFTER = 5400
 
 #: How many seconds the server has to answer for a week.
 ANSWER_WITHIN = 60.0
+
+#: How often in a row a week is not answered before its length is to blame, and not the link.
+NO_ANSWERS = 3
 
 #: The longest pause before it is asked for a week again, in seconds.
 ASK_AGAIN = 24 * 3600.0
@@ -191,6 +195,7 @@ class MacrosTask(SyncTask):
         super().__init__(device, interval=interval, clock=clock)
         self._wall_clock = wall_clock
         self._week = Backoff(self.interval, ASK_AGAIN, clock=clock)
+        self._no_answers = 0
         self._too_many = False
 
     def exchange(self) -> bool:
@@ -202,8 +207,7 @@ class MacrosTask(SyncTask):
             done[macro_id].add(timestamp)
         for macro in macros:
             macro.leave_out(done[macro.macro_id])
-        self._leave_out_farthest(macros)
-        database.set_macros([macro for macro in macros if macro])
+        database.set_macros(self._nearest([macro for macro in macros if macro]))
         return False
 
     def _fetch(self, now: int) -> list[Macro]:
@@ -215,24 +219,34 @@ class MacrosTask(SyncTask):
             try:
                 macros = self._ask(now, WINDOW_AFTER, ANSWER_WITHIN)
             except (ResponseError, UnusableAnswer) as error:
-                if isinstance(error, ResponseError) and error.status_code in {401, 403, 429}:
-                    raise  # whatever was asked for
+                if not self._may_be_too_long(error):
+                    raise
                 problem = error
             else:
                 self._week.success()
+                self._no_answers = 0
                 return macros
         macros = self._ask(now, SHORT_WINDOW_AFTER)
         if problem is not None:  # and it was the length that was to blame
             if not self._week.failing:
                 logger.warning(
-                    "The server does not tell the macros of %g days (%s). Until it does, those of "
-                    "the next %g minutes are asked for, and may be missed without a link later on",
+                    "The server does not tell the macros of %g days (%s): it is asked for those of "
+                    "the next %g minutes, and later ones may be missed without a link",
                     WINDOW_AFTER / 86400,
                     problem,
                     SHORT_WINDOW_AFTER / 60,
                 )
             self._week.failed()
         return self._with_later(macros, now + SHORT_WINDOW_AFTER)
+
+    def _may_be_too_long(self, error: Exception) -> bool:
+        """Note why a week was not answered, and tell whether less than that may be."""
+        if not isinstance(error, ResponseError):
+            return True
+        if error.is_no_link():
+            self._no_answers += 1
+            return self._no_answers >= NO_ANSWERS
+        return error.status_code not in {401, 403, 429}
 
     def _ask(self, now: int, after: int, within: float | None = None) -> list[Macro]:
         path = f"/v1/device/macro/occurrences/{now - WINDOW_BEFORE}-{now + after}"
@@ -250,26 +264,32 @@ class MacrosTask(SyncTask):
             merged[known.macro_id] = Macro(macro.macro_id, macro.commands, later)
         return list(merged.values())
 
-    def _leave_out_farthest(self, macros: list[Macro]) -> None:
-        """Have no more occurrences than are kept. What is left out is fetched later."""
-        times = sorted(
+    def _nearest(self, macros: list[Macro]) -> list[Macro]:
+        """The macros with no more occurrences than are kept. The others are fetched later."""
+        count = sum(len(macro.occurrences_not_done) for macro in macros)
+        too_many = count > MOST_OCCURRENCES
+        if too_many and not self._too_many:
+            logger.warning(
+                "There are %d occurrences of macros to come: the next %d are kept, the others are "
+                "fetched later",
+                count,
+                MOST_OCCURRENCES,
+            )
+        self._too_many = too_many
+        if not too_many:
+            return macros
+        kept: dict[int, list[float]] = defaultdict(list)
+        all_of_them = (
             (timestamp, number)
             for number, macro in enumerate(macros)
             for timestamp in macro.occurrences_not_done
         )
-        left_out: dict[int, set[float]] = defaultdict(set)
-        for timestamp, number in times[MOST_OCCURRENCES:]:
-            left_out[number].add(timestamp)
-        for number, timestamps in left_out.items():
-            macros[number].leave_out(timestamps)
-        if left_out and not self._too_many:
-            logger.warning(
-                "There are %d occurrences of macros to come: the next %d are kept, the others are "
-                "fetched later",
-                len(times),
-                MOST_OCCURRENCES,
-            )
-        self._too_many = bool(left_out)
+        for timestamp, number in heapq.nsmallest(MOST_OCCURRENCES, all_of_them):
+            kept[number].append(timestamp)
+        return [
+            Macro(macros[number].macro_id, macros[number].commands, timestamps)
+            for number, timestamps in kept.items()
+        ]
 
 
 def _parse(entry: Mapping[str, Any]) -> Macro:
