@@ -4,20 +4,26 @@ An occurrence is started at most once, whatever the server sends again: a restar
 start one that its database has as executed. One that was started before and did not end is
 uncertain: the log says so, and the server is told that it is not to come again. An occurrence is
 reported after its writes are done, and until the server was told.
+
+What is fetched is good for a week without a link. An answer tells all about its window: what it
+does not have is not executed.
 """
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from smok_fast._backoff import Backoff
 from smok_fast._urls import segment
 from smok_fast.exceptions import ResponseError
 from smok_fast.macro import Macro
-from smok_fast.sync.base import SyncTask, parse_each, rejects_content
+from smok_fast.sync.base import SyncTask, UnusableAnswer, parse_each, rejects_content
 
 if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
@@ -26,9 +32,30 @@ __all__ = ["MacroExecutionTask", "MacroReportsTask", "MacrosTask"]
 
 logger = logging.getLogger(__name__)
 
-#: The occurrences asked for: from how many seconds ago, and how many seconds of them.
+#: The occurrences asked for: from how many seconds ago, and up to how many seconds from now: a
+#: week; or, of a server that does not answer that, as far as the reference client looks.
 WINDOW_BEFORE = 3600
-WINDOW_LENGTH = 9000
+WINDOW_AFTER = 7 * 24 * 3600
+SHORT_WINDOW_AFTER = 5400
+
+#: How many seconds the server has to answer for a week.
+ANSWER_WITHIN = 60.0
+
+#: How often in a row a week is not answered before its length is to blame, and not the link.
+NO_ANSWERS = 3
+
+#: The longest pause before it is asked for a week again, in seconds.
+ASK_AGAIN = 24 * 3600.0
+
+#: How many occurrences are kept: the nearest ones.
+MOST_OCCURRENCES = 10_000
+
+#: How many occurrences are reported before other tasks have their turn.
+REPORTS_AT_ONCE = 50
+
+#: For how many seconds after its time an occurrence is still executed. What a program that did not
+#: run for days has missed is not made up for in one burst of writes.
+EXECUTED_FOR = 24 * 3600.0
 
 #: For how many seconds after its time an occurrence that was started is remembered: longer than the
 #: server gives it, even if the clock was set back meanwhile.
@@ -39,7 +66,7 @@ CHECKPOINT_EVERY = 60.0
 
 
 class MacroExecutionTask(SyncTask):
-    """Executes macros whose time has come, late ones too. Run by ArchivingAndMacroThread.
+    """Executes macros whose time has come, up to a day late. Run by ArchivingAndMacroThread.
 
     :param device: the device
     :param clock: gives seconds of a monotonic clock
@@ -93,6 +120,15 @@ class MacroExecutionTask(SyncTask):
     def _execute(self, macro: Macro, now: float) -> None:
         started = self._started.setdefault(macro.macro_id, set())
         macro.leave_out(started)
+        missed = {when for when in macro.occurrences_not_done if when < now - EXECUTED_FOR}
+        if missed:
+            logger.warning(
+                "Macro %s is %d times more than %g hours late: it is not executed for these times",
+                macro.macro_id,
+                len(missed),
+                EXECUTED_FOR / 3600,
+            )
+            macro.leave_out(missed)
         occurrences = set(macro.occurrences_not_done)
         try:
             macro.execute(self.device, now)
@@ -114,9 +150,12 @@ class MacroReportsTask(SyncTask):
     name = "macro reports"
 
     def exchange(self) -> bool:
-        """Report what was not reported. What the server does not know, it is not told again."""
+        """Report some of what was not reported. What the server does not know, it is not told
+        again.
+        """
         database = self.device.macros_database
-        for macro_id, timestamp in list(database.get_done_macros()):
+        done = list(database.get_done_macros())
+        for macro_id, timestamp in done[:REPORTS_AT_ONCE]:
             path = f"/v1/device/macros/{segment(macro_id)}/{timestamp}"
             try:
                 self._call(self.device.api.post, path)
@@ -130,7 +169,7 @@ class MacroReportsTask(SyncTask):
                     error,
                 )
             database.notify_macro_synced(macro_id, timestamp)
-        return False
+        return len(done) > REPORTS_AT_ONCE
 
 
 class MacrosTask(SyncTask):
@@ -155,18 +194,102 @@ class MacrosTask(SyncTask):
     ) -> None:
         super().__init__(device, interval=interval, clock=clock)
         self._wall_clock = wall_clock
+        self._week = Backoff(self.interval, ASK_AGAIN, clock=clock)
+        self._no_answers = 0
+        self._too_many = False
 
     def exchange(self) -> bool:
         """Fetch the occurrences around now; those executed but not reported are left out."""
-        start = int(self._wall_clock()) - WINDOW_BEFORE
-        path = f"/v1/device/macro/occurrences/{start}-{start + WINDOW_LENGTH}"
-        macros = parse_each(self._call(self.device.api.get, path), _parse, "macro")
+        macros = self._fetch(int(self._wall_clock()))
         database = self.device.macros_database
-        done = list(database.get_done_macros())
+        done: dict[str, set[float]] = defaultdict(set)
+        for macro_id, timestamp in database.get_done_macros():
+            done[macro_id].add(timestamp)
         for macro in macros:
-            macro.leave_out({ts for macro_id, ts in done if macro_id == macro.macro_id})
-        database.set_macros([macro for macro in macros if macro])
+            macro.leave_out(done[macro.macro_id])
+        database.set_macros(self._nearest([macro for macro in macros if macro]))
         return False
+
+    def _fetch(self, now: int) -> list[Macro]:
+        """Macros of the week; if the server does not answer for that long, those of the short
+        window, and what is known from before about the time after it.
+        """
+        problem: Exception | None = None
+        if self._week.ready():
+            try:
+                macros = self._ask(now, WINDOW_AFTER, ANSWER_WITHIN)
+            except (ResponseError, UnusableAnswer) as error:
+                if not self._may_be_too_long(error):
+                    raise
+                problem = error
+            else:
+                self._week.success()
+                self._no_answers = 0
+                return macros
+        macros = self._ask(now, SHORT_WINDOW_AFTER)
+        if problem is not None:  # and it was the length that was to blame
+            if not self._week.failing:
+                logger.warning(
+                    "The server does not tell the macros of %g days (%s): it is asked for those of "
+                    "the next %g minutes, and later ones may be missed without a link",
+                    WINDOW_AFTER / 86400,
+                    problem,
+                    SHORT_WINDOW_AFTER / 60,
+                )
+            self._week.failed()
+        return self._with_later(macros, now + SHORT_WINDOW_AFTER)
+
+    def _may_be_too_long(self, error: Exception) -> bool:
+        """Note why a week was not answered, and tell whether less than that may be."""
+        if not isinstance(error, ResponseError):
+            return True
+        if error.is_no_link():
+            self._no_answers += 1
+            return self._no_answers >= NO_ANSWERS
+        return error.status_code not in {401, 403, 429}
+
+    def _ask(self, now: int, after: int, within: float | None = None) -> list[Macro]:
+        path = f"/v1/device/macro/occurrences/{now - WINDOW_BEFORE}-{now + after}"
+        return parse_each(self._call(self.device.api.get, path, deadline=within), _parse, "macro")
+
+    def _with_later(self, macros: list[Macro], stop: float) -> list[Macro]:
+        """Add the known occurrences after a time."""
+        merged = {macro.macro_id: macro for macro in macros}
+        for known in self.device.macros_database.get_macros():
+            occurrences = known.occurrences_not_done.copy()  # at once: they are being executed
+            later = {timestamp for timestamp in occurrences if timestamp > stop}
+            macro = merged.get(known.macro_id, known)
+            if macro is not known:
+                later.update(macro.occurrences_not_done)
+            merged[known.macro_id] = Macro(macro.macro_id, macro.commands, later)
+        return list(merged.values())
+
+    def _nearest(self, macros: list[Macro]) -> list[Macro]:
+        """The macros with no more occurrences than are kept. The others are fetched later."""
+        count = sum(len(macro.occurrences_not_done) for macro in macros)
+        too_many = count > MOST_OCCURRENCES
+        if too_many and not self._too_many:
+            logger.warning(
+                "There are %d occurrences of macros to come: the next %d are kept, the others are "
+                "fetched later",
+                count,
+                MOST_OCCURRENCES,
+            )
+        self._too_many = too_many
+        if not too_many:
+            return macros
+        kept: dict[int, list[float]] = defaultdict(list)
+        all_of_them = (
+            (timestamp, number)
+            for number, macro in enumerate(macros)
+            for timestamp in macro.occurrences_not_done
+        )
+        for timestamp, number in heapq.nsmallest(MOST_OCCURRENCES, all_of_them):
+            kept[number].append(timestamp)
+        return [
+            Macro(macros[number].macro_id, macros[number].commands, timestamps)
+            for number, timestamps in kept.items()
+        ]
 
 
 def _parse(entry: Mapping[str, Any]) -> Macro:
