@@ -61,10 +61,9 @@ def write_state(path: Path, contents: Iterable[Content]) -> list[int]:
             _copy(path, copy)
         counts = _fill(copy, path.with_name(f"{path.name}.buffer"), contents, is_new=is_new)
         _keep(path)
-        if Path(f"{path}-wal").exists():  # SQLite would take it for part of the new one
-            raise OSError(
-                None, "it belongs to another state file, or that is in use", f"{path}-wal"
-            )
+        log = f"{path}-wal"
+        if Path(log).exists():  # SQLite would take it for part of the new one
+            raise OSError(None, "it is the log of a state file that is in use, or was moved", log)
         copy.replace(path)
         sync_folder(path.parent)
     return counts
@@ -145,6 +144,8 @@ def _record(samples: Samples, folder: Path) -> int:
     try:
         count = samples.record(buffer)
         buffer.flush()
+    except OSError as error:
+        raise OSError(None, f"samples cannot be saved: {error}", str(folder)) from error
     finally:
         buffer.close()
     return count

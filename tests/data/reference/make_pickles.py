@@ -133,7 +133,7 @@ for number in range(2):
 
 baobs = PicklingBAOBDatabase("baobs")
 baobs.set_baob_value("firmware", bytes(range(256)), 3)
-baobs.set_baob_value("notes ż", b"\x80\x04 begins like a pickle", 0)
+baobs.set_baob_value("notes 2", b"\x80\x04 begins like a pickle", 0)
 
 samples = SavedPathpoints("samples.pkl")
 for number in range(5):
