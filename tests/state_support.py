@@ -11,6 +11,7 @@ from smok_fast.macro import Macro
 from smok_fast.predicate import Color, DisabledTime, Event, Time
 from smok_fast.sensor import Sensor, SensorWriteEvent
 from smok_fast.state import OrderJournal, StateFile
+from smok_fast.sync.time_zone import keep_time_zone, kept_time_zone
 
 #: The databases that the state file has.
 SUBJECTS = (
@@ -89,6 +90,9 @@ def fill(state: StateFile, count: int = 3) -> None:
         databases["Metadata"].put_plain(f"k{number}", "value", float(number))
         databases["SensorWrite"].add_sw(a_write(str(number)))
         databases["Journal"].add("http", [b"[]"])
+    state.tables["metadata_writes"].put(("k0", "value", 0.5))
+    state.tables["metadata_writes"].put(("gone", None, 1.5))
+    keep_time_zone(state, "Asia/Tokyo")
     state.checkpoint()
 
 
@@ -119,4 +123,6 @@ def read_all(state: StateFile) -> dict[str, Any]:
         "sensors": [repr(sensor) for sensor in databases["Sensor"].get_all_sensors()],
         "writes": databases["SensorWrite"].get_sw_sync().events,
         "orders": databases["Journal"].unfinished(),
+        "time zone": kept_time_zone(state),
+        "metadata writes": state.tables["metadata_writes"].rows(),
     }

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conftest import ManualClock
+from conftest import DEVICE_ID, ManualClock
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
-from smok_fast.extras import InMemoryMetadataDatabase
+from smok_fast.extras import (
+    BaseMetadataDatabase,
+    InMemoryMetadataDatabase,
+    PicklingMetadataDatabase,
+)
 from smok_fast.metadata import PlainMetadata, StorageDict
 from smok_fast.server import LocalServer
 from smok_fast.sync.metadata import MetadataTask
@@ -263,3 +274,194 @@ def test_a_storage_dict_never_leaves_the_device(device: SMOKDevice, admin: Admin
         _ = storage["a"]
     assert device.metadata.try_update() is False
     assert admin.metadata("1") == {}
+
+
+# --- The next run of the program ------------------------------------------------------------------
+
+
+class Own(BaseMetadataDatabase):
+    """A database of a user's: no more than the abstract methods, and nothing outlives it."""
+
+    def __init__(self) -> None:
+        self.plain: dict[str, tuple[str, float]] = {}
+
+    def put_plain(self, key: str, value: str, timestamp: float | None = None) -> None:
+        self.plain[key] = (value, timestamp or 0.0)
+
+    def get_plain(self, key: str) -> str:
+        return self.plain[key][0]
+
+    def update_plain(self, key: str, value: str, timestamp: float) -> None:
+        self.plain[key] = (value, timestamp)
+
+    def delete_plain(self, key: str) -> None:
+        self.plain.pop(key, None)
+
+    def get_all_plain(self) -> Iterator[tuple[str, str, float]]:
+        return iter([(key, *rest) for key, rest in self.plain.items()])
+
+
+def waiting(state: Path) -> list[tuple[str, str | None, float]]:
+    """What another process finds in the file."""
+    with closing(sqlite3.connect(state)) as connection:
+        return connection.execute("SELECT * FROM metadata_writes ORDER BY rowid").fetchall()
+
+
+def timestamp(device: SMOKDevice, key: str) -> float:
+    return float(device.api.get(PATH + key)["timestamp"])
+
+
+@pytest.mark.parametrize("database", ["state file", "pickle", "user's"])
+def test_what_was_written_without_a_link_is_sent_by_the_next_run(
+    database: str,
+    make_device: Callable[..., SMOKDevice],
+    admin: Admin,
+    smok_server: LocalServer,
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+
+    def start() -> SMOKDevice:
+        own: BaseMetadataDatabase | None = None
+        if database != "state file":
+            own = Own() if database == "user's" else PicklingMetadataDatabase(tmp_path / "pickle")
+        return make_device(evt_database=state, meta_database=own)
+
+    admin.set_metadata("1", "gone", "theirs", timestamp=1.0)
+    admin.set_metadata("1", "newer", "theirs", timestamp=1e12)
+    smok_server.stop()
+    device = start()
+    device.metadata["name"] = "first"
+    device.metadata["name"] = "second"
+    device.metadata["newer"] = "mine"
+    del device.metadata["gone"]
+    with pytest.raises(ResponseError):
+        MetadataTask(device).run()
+    written = {key: when for key, _, when in waiting(state)}
+    device.close()
+
+    device = start()  # without a link again
+    assert device.metadata["name"] == "second"
+    assert device.metadata.get("gone", "gone") == "gone"
+    device.metadata["later"] = "third"
+    device.close()
+
+    smok_server.start()
+    calls = admin.fault(PATH, delay=0.001, times=None)
+    device = start()
+    MetadataTask(device).run()
+    assert admin.fault_hits(calls) == 4
+    assert admin.metadata("1") == {"name": "second", "newer": "theirs", "later": "third"}
+    assert timestamp(device, "name") == written["name"]
+    assert waiting(state) == []
+    device.close()
+
+    device = start()
+    assert device.metadata.try_update() is False
+    assert device.metadata["newer"] == "theirs"
+
+
+def test_a_write_whose_answer_was_lost_is_sent_again_by_the_next_run(
+    make_device: Callable[..., SMOKDevice], admin: Admin, tmp_path: Path
+) -> None:
+    device = make_device(evt_database=tmp_path / "state")
+    device.metadata["name"] = "mine"
+    lost = admin.fault(PATH, drop=True, handled=True)
+    with pytest.raises(ResponseError):
+        device.metadata.try_update()
+    assert (admin.metadata("1"), admin.fault_hits(lost)) == ({"name": "mine"}, 1)
+    device.close()
+    calls = admin.fault(PATH, delay=0.001, times=None)
+    device = make_device(evt_database=tmp_path / "state")
+    device.metadata.try_update()
+    assert (admin.metadata("1"), admin.fault_hits(calls)) == ({"name": "mine"}, 1)
+    assert waiting(tmp_path / "state") == []
+
+
+def test_a_write_that_the_server_rejects_waits_in_the_next_run_too(
+    make_device: Callable[..., SMOKDevice], admin: Admin, tmp_path: Path
+) -> None:
+    rejected = admin.fault(PATH + "bad", status=413, times=2)
+    for value in ("first", "first", None):
+        device = make_device(evt_database=tmp_path / "state")
+        if value is not None:
+            device.metadata["bad"] = value
+        device.metadata.try_update()
+        device.close()
+    assert admin.fault_hits(rejected) == 2
+    assert admin.metadata("1") == {"bad": "first"}
+
+
+#: Writes, and kills itself: at once, or between the server's answer and what comes after it.
+VICTIM = """
+import os, signal, sys
+from smok_fast.client import SMOKDevice
+
+cert, key, state, url, when = sys.argv[1:]
+device = SMOKDevice(cert, key, state, url=url, delayed_boot=True)
+
+def killed_after(call):
+    def answered(*args, **options):
+        call(*args, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answered
+
+if when == "before":
+    device.metadata["name"] = "first"
+    device.metadata["name"] = "second"
+    device.metadata.updater.add_update("stamped", "third", 1000.5)
+    del device.metadata["gone"]
+    os.kill(os.getpid(), signal.SIGKILL)
+device.api.put = killed_after(device.api.put)
+device.metadata.try_update()
+"""
+
+
+def test_kill_9_loses_no_write_and_sends_again_what_may_not_have_arrived(
+    make_device: Callable[..., SMOKDevice],
+    device_certificate: Callable[..., Any],
+    admin: Admin,
+    smok_server: LocalServer,
+    tmp_path: Path,
+) -> None:
+    made, state = device_certificate(DEVICE_ID), tmp_path / "state"
+    admin.set_metadata("1", "gone", "theirs", timestamp=1.0)
+    smok_server.stop()
+    for when in ("before", "after"):
+        victim = [sys.executable, "-c", VICTIM, made.cert, made.key, state, smok_server.url, when]
+        run = subprocess.run(victim, check=False, timeout=60)
+        assert run.returncode == -signal.SIGKILL
+        assert [row[:2] for row in waiting(state)] == [
+            ("name", "second"), ("stamped", "third"), ("gone", None),
+        ]  # fmt: skip
+        if when == "before":
+            smok_server.start()
+    assert admin.metadata("1") == {"name": "second", "gone": "theirs"}
+
+    calls = admin.fault(PATH, delay=0.001, times=None)
+    device = make_device(evt_database=state)
+    device.metadata.try_update()
+    assert admin.fault_hits(calls) == 3
+    assert admin.metadata("1") == {"name": "second", "stamped": "third"}
+    assert timestamp(device, "stamped") == 1000.5
+    assert waiting(state) == []
+
+
+def test_rows_of_writes_that_make_no_sense_stop_no_other_one(
+    make_device: Callable[..., SMOKDevice],
+    admin: Admin,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    device = make_device(evt_database=tmp_path / "state")
+    device.metadata["name"] = "mine"
+    device.close()
+    with closing(sqlite3.connect(tmp_path / "state", isolation_level=None)) as connection:
+        connection.execute(
+            "INSERT INTO metadata_writes VALUES ('..', 'x', 1), ('a', 5, 'x'), ('b', x'00', 1),"
+            "(CAST(x'ff' AS TEXT), 'x', 1), ('c', 'x', 9e999)"
+        )
+    device = make_device(evt_database=tmp_path / "state")
+    assert len([text for text in caplog.messages if "makes no sense" in text]) == 5
+    device.metadata.try_update()
+    assert admin.metadata("1") == {"name": "mine"}

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from conftest import ManualClock
+from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import SMOKClientError, StateInUseError
 from smok_fast.extras import SQLiteBAOBDatabase, SQLiteMetadataDatabase
 from smok_fast.state import OrderJournal, StateFile, file, schema
@@ -112,7 +113,7 @@ def test_a_new_file_is_private_and_says_what_it_is(path: Path) -> None:
         assert modes == dict.fromkeys(("state", "state-wal", "state-shm", "state.lock"), 0o600)
         with contextlib.closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA application_id").fetchone() == (0x534D4F4B,)
-            assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["state", "state.lock"]
 
 
@@ -458,6 +459,24 @@ def test_an_older_file_is_brought_up_to_date(path: Path, monkeypatch: pytest.Mon
     assert rows(path, "later") == []
 
 
+@pytest.mark.parametrize("version", range(1, len(schema.MIGRATIONS)))
+def test_a_file_of_each_earlier_version_is_brought_up_to_date(version: int, path: Path) -> None:
+    steps = [statement for step in schema.MIGRATIONS[:version] for statement in step]
+    execute(
+        path,
+        *steps,
+        f"PRAGMA user_version = {version}",
+        "INSERT INTO metadata VALUES ('k', 'v', 1.5)",
+    )
+    with StateFile(path) as state:
+        assert state.set_aside is None
+        assert metadata(state) == {"k": "v"}
+        fill(state)
+        before = read_all(state)
+    with StateFile(path) as state:
+        assert read_all(state) == before
+
+
 def test_a_migration_that_fails_halfway_leaves_the_old_file_as_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -490,7 +509,8 @@ def test_a_newer_file_is_moved_aside_whole(
         newer = state.set_aside
     assert newer is not None
     assert newer.name.startswith("state.newer-20")
-    assert "version 2, 1 is known" in errors(caplog)[0]
+    known = len(schema.MIGRATIONS)
+    assert f"version {known + 1}, {known} is known" in errors(caplog)[0]
     monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, ("CREATE TABLE later (x)",)])
     with StateFile(newer) as state:
         assert read_all(state) == before
@@ -741,6 +761,19 @@ def test_what_belongs_together_is_one_transaction(path: Path) -> None:
 
         assert commits_of(state, tick) == 1
         assert commits_of(state, lambda: databases["BAOB"].set_baob_value("b0", b"1", 9)) == 1
+
+
+def test_metadata_and_that_the_server_lacks_it_are_one_transaction(
+    make_offline_device: Callable[..., SMOKDevice], path: Path
+) -> None:
+    device = make_offline_device(evt_database=path, delayed_boot=True)
+    assert device.state_file is not None
+
+    def write() -> None:
+        device.metadata["k"] = "v"
+        del device.metadata["k"]
+
+    assert commits_of(device.state_file, write) == 2
 
 
 def test_changes_that_wait_for_the_disk_go_together(

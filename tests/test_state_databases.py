@@ -45,8 +45,12 @@ from smok_fast.predicate import BaseStatistic, Color, DisabledTime, Time
 from smok_fast.sensor import Sensor
 from smok_fast.server import LocalServer
 from smok_fast.state import StateFile
+from smok_fast.sync.baobs import BAOBsTask
 from smok_fast.sync.data import CheckpointTask
+from smok_fast.sync.events import EventsTask
+from smok_fast.sync.metadata import MetadataTask
 from smok_fast.sync.predicates import TicksTask
+from smok_fast.sync.sensor_writes import SensorWritesTask
 from smok_fast.testing import Admin, wait_until
 from state_support import NoDevice, Place, a_write, an_event
 
@@ -653,6 +657,35 @@ def test_a_device_has_everything_again_when_it_starts_without_a_link(
 
     device = make_offline_device(evt_database=state, delayed_boot=True)
     assert device.evt_database.get_cache("p") == (42, event)
+
+
+def test_what_was_written_without_a_link_reaches_the_server_after_a_restart(
+    make_device: Callable[..., SMOKDevice],
+    smok_server: LocalServer,
+    admin: Admin,
+    tmp_path: Path,
+) -> None:
+    admin.set_baob(DEVICE_ID, "changed", b"theirs", 1)
+    device = make_device(evt_database=tmp_path / "state")
+    BAOBsTask(device).run()
+    smok_server.stop()
+    device.get_baob("changed").value = b"ours"
+    device.get_baob("new").value = b"new"
+    device.log_sensor_write(a_write("1"))
+    device.log_sensor_write(a_write("2"))
+    device.open_event(1, 2, Color.RED, False, "token", "group", "message")
+    device.metadata["key"] = "value"
+    device.close()
+
+    smok_server.start()
+    device = make_device(evt_database=tmp_path / "state")
+    for task in (BAOBsTask, SensorWritesTask, EventsTask, MetadataTask):
+        task(device).run()
+    assert admin.baobs(DEVICE_ID) == {"changed": 2, "new": 0}
+    assert admin.baob(DEVICE_ID, "changed") == b"ours"
+    assert [write["value"] for write in admin.sensor_writes(DEVICE_ID)] == ["1", "2"]
+    assert [event["message"] for event in admin.events(DEVICE_ID)] == ["message"]
+    assert admin.metadata(DEVICE_ID) == {"key": "value"}
 
 
 def test_databases_that_are_given_are_used_and_the_rest_is_in_the_state_file(

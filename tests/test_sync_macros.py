@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +22,25 @@ from smok_fast.pathpoint import (
     WriteOrder,
 )
 from smok_fast.server import LocalServer
-from smok_fast.sync.macros import MacroExecutionTask, MacroReportsTask, MacrosTask
+from smok_fast.sync.macros import (
+    ASK_AGAIN,
+    REPORTS_AT_ONCE,
+    SHORT_WINDOW_AFTER,
+    WINDOW_AFTER,
+    WINDOW_BEFORE,
+    MacroExecutionTask,
+    MacroReportsTask,
+    MacrosTask,
+)
 from smok_fast.testing import Admin, wait_until
 
 NOON = 1_700_000_000
+HOUR = 3600
+DAY = 24 * HOUR
+
+WINDOWS = "/v1/device/macro/occurrences/"
+#: The beginning of the path that asks for a week at noon.
+WEEK = f"{WINDOWS}{NOON - WINDOW_BEFORE}-{NOON + WINDOW_AFTER}"
 
 
 class Executing(SMOKDevice):
@@ -68,8 +86,8 @@ def device(make_device: Callable[..., SMOKDevice]) -> Executing:
 
 
 @pytest.fixture
-def fetch(device: SMOKDevice, wall: ManualClock) -> MacrosTask:
-    return MacrosTask(device, wall_clock=wall)
+def fetch(device: SMOKDevice, clock: ManualClock, wall: ManualClock) -> MacrosTask:
+    return MacrosTask(device, clock=clock, wall_clock=wall)
 
 
 @pytest.fixture
@@ -115,10 +133,10 @@ def test_a_macro_is_executed_at_its_time_and_reported(
     assert admin.macros("1")[0]["occurrences"][0]["reports"] == 1
 
 
-def test_macros_are_fetched_from_an_hour_ago_to_an_hour_and_a_half_ahead(
+def test_macros_are_fetched_from_an_hour_ago_to_a_week_ahead(
     device: Executing, fetch: MacrosTask, execute: MacroExecutionTask, admin: Admin
 ) -> None:
-    times = [NOON - 3601, NOON - 3600, NOON, NOON + 5400, NOON + 5401]
+    times = [NOON - HOUR - 1, NOON - HOUR, NOON, NOON + 7 * DAY, NOON + 7 * DAY + 1]
     admin.set_macros("1", [a_macro(*times)])
     fetch.run()
     (macro,) = device.macros_database.get_macros()
@@ -409,3 +427,268 @@ def test_a_database_that_cannot_note_the_beginning_stops_no_macro(
     device.executor.start()
     wait_until(lambda: list(device.macros_database.get_done_macros()))
     assert f"cannot note that m of {NOON} begins" in caplog.text
+
+
+# --- Days without a link --------------------------------------------------------------------------
+
+
+def known(device: SMOKDevice) -> dict[str, list[float]]:
+    """The occurrences that the device would execute without a link."""
+    return {
+        macro.macro_id: list(macro.occurrences_not_done)
+        for macro in device.macros_database.get_macros()
+    }
+
+
+def test_days_without_a_link_and_a_restart_miss_no_macro(
+    make_device: Callable[..., SMOKDevice],
+    admin: Admin,
+    smok_server: LocalServer,
+    clock: ManualClock,
+    wall: ManualClock,
+    tmp_path: Path,
+) -> None:
+    def run() -> tuple[Executing, MacroExecutionTask]:
+        device = make_device(Executing, evt_database=tmp_path / "state")
+        assert isinstance(device, Executing)
+        return device, MacroExecutionTask(device, clock=clock, wall_clock=wall)
+
+    times = [NOON + number * 10 * HOUR for number in range(1, 16)]
+    admin.set_macros("1", [a_macro(when, macro_id=str(when), value=when) for when in times])
+    device, execute = run()
+    MacrosTask(device, clock=clock, wall_clock=wall).run()
+    smok_server.stop()
+
+    written: list[tuple[float, object]] = []
+    for hour in range(1, 152):
+        wall.advance(HOUR)
+        if hour == 61:  # it restarts within the hour
+            device.close()
+            device, execute = run()
+        if hour in (100, 101):  # is not powered
+            continue
+        execute.run()
+        if device.sections:
+            begun = [section.mark_as_being_executed() for section in device.sections]
+            assert all(begun)
+        written += [(wall.now, value) for value in device.finish()]
+    late = NOON + 100 * HOUR
+    assert written == [(when + 2 * HOUR if when == late else when, when) for when in times]
+
+    smok_server.start()
+    MacrosTask(device, clock=clock, wall_clock=wall).run()
+    execute.run()
+    assert device.sections == (), "what is not reported yet is not repeated"
+    MacroReportsTask(device).run()
+    assert sorted(admin.done_macros("1")) == [(str(when), when) for when in times]
+    assert {macro["occurrences"][0]["reports"] for macro in admin.macros("1")} == {1}
+
+
+def test_a_device_that_restarts_without_a_link_executes_what_it_fetched_before(
+    make_device: Callable[..., SMOKDevice],
+    admin: Admin,
+    smok_server: LocalServer,
+    tmp_path: Path,
+) -> None:
+    when = int(time.time()) + 2
+    admin.set_macros("1", [a_macro(when), a_macro(when + 2 * DAY, macro_id="later")])
+    first = make_device(evt_database=tmp_path / "state")
+    MacrosTask(first).run()
+    first.close()
+    smok_server.stop()
+
+    written = threading.Event()
+    second = make_device(evt_database=tmp_path / "state")
+    Written(second, "W1", written.set)
+    second.continue_boot()
+    assert written.wait(30)
+    wait_until(lambda: list(second.macros_database.get_done_macros()) == [("m", when)])
+    assert time.time() >= when
+    second.close()
+
+    smok_server.start()
+    third = make_device(evt_database=tmp_path / "state")
+    third.continue_boot()
+    wait_until(lambda: admin.done_macros("1") == [("m", when)])
+    wait_until(lambda: known(third) == {"later": [when + 2 * DAY]})
+
+
+def test_what_was_missed_for_more_than_a_day_is_told_and_not_executed(
+    make_device: Callable[..., SMOKDevice],
+    admin: Admin,
+    wall: ManualClock,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    times = [NOON + hour * HOUR for hour in range(100)]
+    admin.set_macros("1", [a_macro(*times)])
+    device = make_device(evt_database=tmp_path / "state")
+    MacrosTask(device, wall_clock=wall).run()
+    device.close()
+
+    wall.advance(50 * HOUR)
+    device = make_device(Executing, evt_database=tmp_path / "state")
+    assert isinstance(device, Executing)
+    MacroExecutionTask(device, wall_clock=wall).run()
+    assert len(device.sections) == 25, "those of the 26th hour to the 50th"
+    assert device.finish() == [5] * 25
+    assert [when for _, when in device.macros_database.get_done_macros()] == times[26:51]
+    (told,) = caplog.messages
+    assert told.startswith("Macro m is 26 times more than 24 hours late")
+    assert known(device) == {"m": times[51:]}
+
+
+def test_an_occurrence_that_the_server_takes_back_is_not_executed(
+    device: Executing,
+    fetch: MacrosTask,
+    execute: MacroExecutionTask,
+    admin: Admin,
+    wall: ManualClock,
+) -> None:
+    admin.set_macros("1", [a_macro(NOON + DAY, NOON + 2 * DAY), a_macro(NOON + DAY, macro_id="n")])
+    fetch.run()
+    admin.set_macros("1", [a_macro(NOON + 2 * DAY, value=6)])
+    fetch.run()
+    assert known(device) == {"m": [NOON + 2 * DAY]}
+    wall.advance(2 * DAY)
+    execute.run()
+    assert device.finish() == [6]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *({"status": status} for status in (400, 404, 413, 414, 500, 503)),
+        {"drop": True},
+        {"body": "{}"},
+    ],
+    ids=str,
+)
+def test_a_server_that_does_not_answer_for_a_week_is_asked_for_less(
+    device: Executing,
+    fetch: MacrosTask,
+    admin: Admin,
+    clock: ManualClock,
+    fault: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    inside, outside = NOON + SHORT_WINDOW_AFTER, NOON + SHORT_WINDOW_AFTER + 1
+    admin.set_macros("1", [a_macro(NOON - WINDOW_BEFORE, inside, outside)])
+    refused = admin.fault(WEEK, times=None, **fault)
+    asked = 0
+    for _ in range(4 * 48):  # four days
+        fetch.run()
+        assert known(device) == {"m": [NOON - WINDOW_BEFORE, inside]}
+        asked = admin.fault_hits(refused)
+        clock.advance(fetch.interval)
+    (told,) = caplog.messages
+    assert told.startswith("The server does not tell the macros of 7 days (")
+    assert 8 <= asked <= 14, "for a week it is asked again after pauses that grow to a day"
+    admin.remove_faults()
+    clock.advance(ASK_AGAIN)
+    fetch.run()
+    assert known(device) == {"m": [NOON - WINDOW_BEFORE, inside, outside]}
+    assert len(caplog.messages) == 1
+
+
+def test_an_answer_for_a_week_that_takes_too_long_is_not_waited_for(
+    device: Executing, fetch: MacrosTask, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smok_fast.sync.macros.ANSWER_WITHIN", 0.1)
+    admin.set_macros("1", [a_macro(NOON, NOON + DAY)])
+    admin.fault(WEEK, delay=3)
+    fetch.run()
+    assert known(device) == {"m": [NOON]}
+
+
+@pytest.mark.parametrize("status", [401, 403, 429])
+def test_a_refusal_that_has_nothing_to_do_with_the_week_is_one(
+    device: Executing,
+    fetch: MacrosTask,
+    admin: Admin,
+    status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refused = admin.fault(WINDOWS, status=status, times=None)
+    with pytest.raises(ResponseError):
+        fetch.run()
+    assert admin.fault_hits(refused) == 1
+    assert [text for text in caplog.messages if "7 days" in text] == []
+
+
+def test_without_a_link_the_week_is_not_to_blame(
+    device: Executing,
+    fetch: MacrosTask,
+    admin: Admin,
+    smok_server: LocalServer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    admin.set_macros("1", [a_macro(NOON + DAY)])
+    smok_server.stop()
+    with pytest.raises(ResponseError):
+        fetch.run()
+    smok_server.start()
+    fetch.run()
+    assert known(device) == {"m": [NOON + DAY]}
+    assert caplog.messages == []
+
+
+def test_less_than_a_week_says_nothing_about_what_comes_after_it(
+    device: Executing, fetch: MacrosTask, admin: Admin, clock: ManualClock
+) -> None:
+    soon, later = NOON + HOUR, NOON + DAY
+    admin.set_macros(
+        "1",
+        [a_macro(soon, later), a_macro(soon, later, macro_id="n"), a_macro(later, macro_id="o")],
+    )
+    fetch.run()
+    admin.set_macros("1", [a_macro(soon + 1, value=6), a_macro(later, macro_id="n", value=7)])
+    admin.fault(WEEK, status=500)
+    clock.advance(fetch.interval)
+    fetch.run()
+    assert known(device) == {"m": [soon + 1, later], "n": [later], "o": [later]}
+    commands = {macro.macro_id: macro.commands for macro in device.macros_database.get_macros()}
+    assert commands == {"m": {"W1": 6}, "n": {"W1": 5}, "o": {"W1": 5}}
+    clock.advance(fetch.interval)
+    fetch.run()
+    assert known(device) == {"m": [soon + 1], "n": [later]}
+
+
+def test_of_too_many_occurrences_the_nearest_ones_are_kept(
+    device: Executing,
+    fetch: MacrosTask,
+    execute: MacroExecutionTask,
+    admin: Admin,
+    wall: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("smok_fast.sync.macros.MOST_OCCURRENCES", 5)
+    times = [NOON + hour * HOUR for hour in range(4)]
+    admin.set_macros(
+        "1", [a_macro(*times), a_macro(*times, macro_id="n"), a_macro(times[3], macro_id="o")]
+    )
+    for _ in range(2):
+        fetch.run()
+        assert known(device) == {"m": times[:3], "n": times[:2]}
+    (told,) = caplog.messages
+    assert told.startswith("There are 9 occurrences of macros to come: the next 5 are kept")
+    wall.advance(HOUR)
+    execute.run()
+    assert len(device.finish()) == 4
+    fetch.run()
+    assert known(device) == {"m": times[2:], "n": times[2:], "o": times[3:]}
+
+
+def test_many_reports_give_other_tasks_their_turn(
+    device: Executing, report: MacroReportsTask, admin: Admin
+) -> None:
+    times = [float(NOON + number) for number in range(2 * REPORTS_AT_ONCE + 1)]
+    admin.set_macros("1", [a_macro(*times)])
+    for when in times:
+        device.macros_database.notify_macro_executed("m", when)
+    assert report.run()
+    assert admin.done_macros("1") == [("m", when) for when in times[:REPORTS_AT_ONCE]]
+    assert report.run()
+    assert not report.run()
+    assert admin.done_macros("1") == [("m", when) for when in times]

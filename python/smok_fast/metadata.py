@@ -1,13 +1,16 @@
 """Plain metadata of the device: texts under keys, which server and device both may write.
 
-What was written here counts until the server has it: a service thread sends it later on. Otherwise
-the server's value counts, as it was at most ``cache_metadata_for`` seconds ago. The database is
-what is left when there is no link.
+What was written here counts until the server has it: a service thread sends it later on. Where
+there is a state file that outlives the program: a write is there when the call returns, and until
+the server has answered it, so that it is sent at least once. Otherwise the server's value counts,
+as it was at most ``cache_metadata_for`` seconds ago. The database is what is left when there is no
+link.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import reprlib
 import threading
 import time
@@ -40,29 +43,46 @@ Update = tuple[str, str | None, float]
 
 
 class PlainDataUpdater:
-    """Writes that the server lacks: for each key the newest one.
+    """Writes that the server lacks: for each key the newest one. Those of the last run, too, if the
+    device has a state file.
 
     :param device: the device
     """
 
-    __slots__ = ("_lock", "_pending", "_rejections", "device")
+    __slots__ = ("_lock", "_pending", "_rejections", "_state", "_table", "device")
 
     def __init__(self, device: SMOKDevice) -> None:
         self.device = device
         self._lock = threading.Lock()
+        self._state = device.state_file
+        self._table = self._state.tables["metadata_writes"] if self._state is not None else None
         self._pending: dict[str, Update] = {}
+        if self._table is not None:
+            self._pending.update(self._table.restored(_restore))
         self._rejections: Rejections[Update] = Rejections("the metadata")
 
     def add_update(self, key: str, value: str | None, timestamp: float | None = None) -> None:
-        """Note a write. Called by user threads.
+        """Note a write, and have it in the state file. Called by user threads.
 
         :param key: its key
         :param value: the value, None for a deletion
         :param timestamp: when, in seconds since the epoch; now by default
         """
-        update = (key, value, time.time() if timestamp is None else timestamp)
+        self.note(key, value, time.time() if timestamp is None else timestamp)
+        self.save()
+
+    def note(self, key: str, value: str | None, timestamp: float) -> None:
+        """Note a write, which :meth:`save` has in the state file. Called by user threads."""
+        update = (key, value, timestamp)
         with self._lock:
             self._pending[key] = update
+            if self._table is not None:
+                self._table.put(update)
+
+    def save(self) -> None:
+        """Have what was noted so far in the state file, if there is one. Called by user threads."""
+        if self._state is not None:
+            self._state.commit()
 
     def get_pending(self, key: str) -> Update | None:
         """The write under a key that the server lacks, if any."""
@@ -108,9 +128,24 @@ class PlainDataUpdater:
                 raise
 
     def _forget(self, update: Update) -> None:
+        """The server has a write. The disk knows before anything else is sent: a deletion that is
+        sent once more, after somebody else's write, would undo that.
+        """
         with self._lock:
             if self._pending.get(update[0]) is update:
                 del self._pending[update[0]]
+                if self._table is not None:
+                    self._table.delete(update[0])
+        self.save()
+
+
+def _restore(key: str, value: str | None, timestamp: float) -> tuple[str, Update]:
+    segment(key)
+    if not (value is None or isinstance(value, str)):
+        raise TypeError("no text")
+    if not (isinstance(timestamp, int | float) and math.isfinite(timestamp)):
+        raise TypeError("no timestamp")
+    return key, (key, value, timestamp)
 
 
 class StorageDict:
@@ -185,9 +220,10 @@ class PlainMetadata:
         segment(key)
         now, plain = time.time(), str(value)
         with self._lock:
-            self.updater.add_update(key, plain, now)
+            self.updater.note(key, plain, now)
             self._cache[key] = (plain, self._clock())
         self.db.put_plain(key, plain, now)
+        self.updater.save()  # unless that was done together with the above
 
     def __delitem__(self, key: str) -> None:
         """Delete a value. The server is told within about a minute. No-op if there is none.
@@ -198,9 +234,10 @@ class PlainMetadata:
         self.device._check_open()
         segment(key)
         with self._lock:
-            self.updater.add_update(key, None)
+            self.updater.note(key, None, time.time())
             self._cache.pop(key, None)
         self.db.delete_plain(key)
+        self.updater.save()
 
     @overload
     def get(self, key: str) -> str | None: ...

@@ -72,7 +72,7 @@ from smok_fast.sync.pathpoints import PathpointsTask
 from smok_fast.sync.predicates import PredicatesTask, TicksTask
 from smok_fast.sync.sensor_writes import SensorWritesTask
 from smok_fast.sync.sensors import SensorsTask
-from smok_fast.sync.time_zone import TimeZoneTask
+from smok_fast.sync.time_zone import TimeZoneTask, keep_time_zone, kept_time_zone
 from smok_fast.threads.archiving import ArchivingAndMacroThread
 from smok_fast.threads.base import TerminableThread
 from smok_fast.threads.communicator import CommunicatorThread
@@ -306,6 +306,8 @@ class SMOKDevice:
             self.getter: CommunicatorThread | None = None
             self.arch_and_macros: ArchivingAndMacroThread | None = None
             if tasks:
+                if self.state_file is not None:
+                    self._timezone = kept_time_zone(self.state_file)
                 self.executor = OrderExecutorThread(self)
                 self.getter = CommunicatorThread(self, tasks, self._buffer, upload_linger)
             if archives or macros:
@@ -329,6 +331,7 @@ class SMOKDevice:
         lists.
         """
         tasks: list[SyncTask] = []
+        time_zone = TimeZoneTask(self)
         if not self.dont_obtain_orders:
             tasks += [self._orders]
         if not self.dont_do_predicates:
@@ -336,7 +339,7 @@ class SMOKDevice:
         if not self.dont_do_pathpoints:
             tasks += [DataTask(self, linger, self._orders.request), self._pathpoints, self._sensors]
         if not self.dont_do_predicates:
-            tasks += [TimeZoneTask(self), self._predicates, TicksTask(self)]
+            tasks += [time_zone, self._predicates, TicksTask(self)]
         if archives:
             tasks += [archives]
         if macros:
@@ -347,6 +350,8 @@ class SMOKDevice:
             tasks += [self._sensor_writes]
         if not tasks:
             return []
+        if time_zone not in tasks:
+            tasks += [time_zone]
         return [self._messages, *tasks, self._metadata_sync, CheckpointTask(self)]
 
     def _make_uplink(self, address: str | None) -> NGTTConnection:
@@ -1046,7 +1051,8 @@ class SMOKDevice:
             raise ResponseError(502, f"the server's answer makes no sense: {error!r}") from error
 
     def take_over_info(self, answer: Any) -> DeviceInfo:
-        """Take over the time zone from what the server says about this device.
+        """Take over the time zone from what the server says about this device, and have it in the
+        state file.
 
         :param answer: its answer
         :raises KeyError: something is missing, or there is no such time zone
@@ -1056,6 +1062,8 @@ class SMOKDevice:
         """
         info = DeviceInfo.from_json(answer)
         self._timezone = zoneinfo.ZoneInfo(info.timezone)
+        if self.state_file is not None:
+            keep_time_zone(self.state_file, info.timezone)
         return info
 
     def get_slaves(self) -> list[SlaveDevice]:
@@ -1068,8 +1076,9 @@ class SMOKDevice:
 
     @property
     def timezone(self) -> zoneinfo.ZoneInfo:
-        """The device's time zone. The server is asked for it if it has not told it yet; where
-        there are predicates, CommunicatorThread asks again every hour.
+        """The device's time zone. The server is asked for it if it has not told it yet, in this
+        run or, where there is a state file, in an earlier one. CommunicatorThread, if there is one,
+        asks again at each start and every hour; without it only this run counts.
 
         :raises ResponseError: the server did not answer, or refused
         :raises RuntimeError: ``allow_sync`` is False, or the device is closed

@@ -66,7 +66,8 @@ class BaseMacroDatabase(abc.ABC):
     def get_macros(self) -> Sequence[Macro]:
         """Macros with occurrences still to be executed.
 
-        Called by ArchivingAndMacroThread, which takes executed occurrences out of them.
+        Called by ArchivingAndMacroThread, which takes executed occurrences out of them, and by
+        CommunicatorThread, which only looks at them.
         """
 
     def checkpoint(self) -> None:

@@ -6,8 +6,7 @@ Invariants:
 - What a database was told is on the disk when it returns, unless the state file says otherwise, or
   the method's docstring does: what the server tells again, or what costs no more than a call told
   twice, waits for the next commit or checkpoint.
-- A row that makes no sense is logged, and left alone until its key is used again: it stops neither
-  the device nor the other rows.
+- A row that makes no sense is left out: see :meth:`~smok_fast.state.Table.restored`.
 - Under a database's lock its rows are only noted; they are written, and values of users' classes
   are encoded, without it.
 """
@@ -19,7 +18,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from smok_fast.extras.arch_database import InMemoryArchivesDatabase
 from smok_fast.extras.baob_database import BaseBAOBDatabase
@@ -39,7 +38,7 @@ from smok_fast.state.plain import Encoder, decode
 
 if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
-    from smok_fast.state import StateFile, Table
+    from smok_fast.state import StateFile
 
 __all__ = [
     "SQLiteArchivesDatabase",
@@ -53,8 +52,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 # States of a macro's occurrence
 PENDING = "pending"
@@ -75,7 +72,7 @@ class SQLiteArchivesDatabase(InMemoryArchivesDatabase):
         super().__init__()
         self._state = state
         self._table = state.tables["archives"]
-        self._instructions = dict(_restored(self._table, _restore_archive))
+        self._instructions = dict(self._table.restored(_restore_archive))
 
     def on_archiving_data_sync(self, new_data: Mapping[float, Sequence[str]]) -> None:
         """Replace the instructions."""
@@ -168,11 +165,11 @@ class SQLiteEventDatabase(InMemoryEventDatabase):
         self._table = state.tables["events"]
         self._state_table = state.tables["predicate_states"]
         self._encoder = Encoder("The state of predicate", classes)
-        for key, event, unsynced in _restored(self._table, _restore_event):
+        for key, event, unsynced in self._table.restored(_restore_event):
             self._events[key] = event
             if unsynced:
                 self._unsynced[key] = next(self._changes)
-        self._states.update(_restored(self._state_table, self._restore_state))
+        self._states.update(self._state_table.restored(self._restore_state))
 
     def checkpoint(self) -> None:
         """Forget events that have been closed for longer than they are to be kept, and write what
@@ -259,14 +256,14 @@ class SQLiteMacroDatabase(InMemoryMacroDatabase):
         self._table = state.tables["macros"]
         self._occurrences = state.tables["macro_occurrences"]
         pending: dict[str, list[float]] = {}
-        for macro_id, timestamp, progress in _restored(self._occurrences, _restore_occurrence):
+        for macro_id, timestamp, progress in self._occurrences.restored(_restore_occurrence):
             if progress == PENDING:
                 pending.setdefault(macro_id, []).append(timestamp)
             elif progress == DONE:
                 self._done[macro_id, timestamp] = None
         self._macros = [
             Macro(macro_id, commands, pending.get(macro_id, ()))
-            for macro_id, commands in _restored(self._table, _restore_macro)
+            for macro_id, commands in self._table.restored(_restore_macro)
         ]
 
     def checkpoint(self) -> None:
@@ -345,7 +342,7 @@ class SQLiteMetadataDatabase(InMemoryMetadataDatabase):
         super().__init__()
         self._state = state
         self._table = state.tables["metadata"]
-        self._plain.update(_restored(self._table, _restore_metadata))
+        self._plain.update(self._table.restored(_restore_metadata))
 
     def put_plain(self, key: str, value: str, timestamp: float | None = None) -> None:
         """Keep a value."""
@@ -391,7 +388,7 @@ class SQLitePredicateDatabase(InMemoryPredicateDatabase):
         self._state = state
         self._table = state.tables["predicates"]
         self._encoder = Encoder("Predicate", classes)
-        self._predicates.update(_restored(self._table, self._restore))
+        self._predicates.update(self._table.restored(self._restore))
 
     def update_predicate(self, v: dict[str, Any]) -> None:
         """Replace one predicate; it is written at the next checkpoint at the latest."""
@@ -439,7 +436,7 @@ class SQLiteSensorDatabase(InMemorySensorDatabase):
             _list_of(str, [fqts, path, type_name])
             return Sensor(device, fqts, path, type_name)
 
-        super().on_sensors_sync(list(_restored(self._table, restore)))
+        super().on_sensors_sync(list(self._table.restored(restore)))
 
     def on_sensors_sync(self, sensors: list[Sensor]) -> None:
         """Replace the sensors."""
@@ -458,7 +455,7 @@ class SQLiteSensorWriteDatabase(InMemorySensorWriteDatabase):
         super().__init__()
         self._state = state
         self._table = state.tables["sensor_writes"]
-        self._events.update(dict(_restored(self._table, _restore_write)))
+        self._events.update(dict(self._table.restored(_restore_write)))
 
     def add_sw(self, event: SensorWriteEvent) -> None:
         """Keep a write."""
@@ -496,22 +493,6 @@ def _restore_write(text: str, times: int) -> tuple[SensorWriteEvent, int]:
     event = SensorWriteEvent(**json.loads(text))
     hash(event)  # raises if a field is none that can be kept
     return event, times
-
-
-def _restored(table: Table, restore: Callable[..., T]) -> Iterator[T]:
-    """What the rows of a table stand for."""
-    for row in table.rows():
-        try:
-            value = restore(*row)
-        except Exception as error:  # whatever a foreign row makes of it
-            logger.error(
-                "A row of %s in the state file makes no sense, it is left alone: %r: %r",
-                table.definition.name,
-                row[: table.definition.key_length],
-                error,
-            )
-        else:
-            yield value
 
 
 def _list_of(kind: Any, values: object) -> list[Any]:

@@ -29,10 +29,10 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 from smok_fast._files import put_aside
 from smok_fast.exceptions import StateInUseError
@@ -41,6 +41,8 @@ from smok_fast.state.schema import TABLES, TableDefinition, UnusableFile, prepar
 __all__ = ["Row", "StateFile", "Table", "take_lock"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: A row of a table, the columns of its key first.
 Row: TypeAlias = tuple[Any, ...]
@@ -111,6 +113,25 @@ class Table:
         """
         with self._lock:
             return list(self._rows.values())
+
+    def restored(self, restore: Callable[..., T]) -> Iterator[T]:
+        """What the rows stand for. One that makes no sense is logged, and left alone until its key
+        is used again: it stops neither the device nor the other rows.
+
+        :param restore: makes it of the values of a row; raises if it cannot
+        """
+        for row in self.rows():
+            try:
+                value = restore(*row)
+            except Exception as error:  # whatever a foreign row makes of it
+                logger.error(
+                    "A row of %s in the state file makes no sense, it is left alone: %r: %r",
+                    self.definition.name,
+                    row[: self.definition.key_length],
+                    error,
+                )
+            else:
+                yield value
 
     def __len__(self) -> int:
         """How many rows there are."""

@@ -40,6 +40,11 @@ MIGRATIONS: list[tuple[str, ...]] = [
         "id INTEGER PRIMARY KEY NOT NULL, source TEXT NOT NULL, section BLOB NOT NULL, "
         "received_at REAL NOT NULL, state TEXT NOT NULL)",
     ),
+    (
+        "CREATE TABLE device (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)",
+        "CREATE TABLE metadata_writes ("
+        "key TEXT PRIMARY KEY NOT NULL, value TEXT, timestamp REAL NOT NULL)",
+    ),
 ]
 
 #: WAL: a commit is one append and one fsync. The log goes to the file proper when it has 256 pages
@@ -119,6 +124,8 @@ TABLES = (
     TableDefinition("baobs", ("key", "version", "value"), large=True),
     TableDefinition("sensor_writes", ("event", "times")),
     TableDefinition("orders", ("id", "source", "section", "received_at", "state")),
+    TableDefinition("device", ("name", "value")),
+    TableDefinition("metadata_writes", ("key", "value", "timestamp")),
 )
 
 

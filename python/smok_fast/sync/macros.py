@@ -4,6 +4,9 @@ An occurrence is started at most once, whatever the server sends again: a restar
 start one that its database has as executed. One that was started before and did not end is
 uncertain: the log says so, and the server is told that it is not to come again. An occurrence is
 reported after its writes are done, and until the server was told.
+
+What is fetched is good for a week without a link. An answer tells all about its window: what it
+does not have is not executed.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from smok_fast._backoff import Backoff
 from smok_fast._urls import segment
 from smok_fast.exceptions import ResponseError
 from smok_fast.macro import Macro
-from smok_fast.sync.base import SyncTask, parse_each, rejects_content
+from smok_fast.sync.base import SyncTask, UnusableAnswer, parse_each, rejects_content
 
 if TYPE_CHECKING:
     from smok_fast.client import SMOKDevice
@@ -26,9 +31,27 @@ __all__ = ["MacroExecutionTask", "MacroReportsTask", "MacrosTask"]
 
 logger = logging.getLogger(__name__)
 
-#: The occurrences asked for: from how many seconds ago, and how many seconds of them.
+#: The occurrences asked for: from how many seconds ago, and up to how many seconds from now: a
+#: week; or, of a server that does not answer that, as far as the reference client looks.
 WINDOW_BEFORE = 3600
-WINDOW_LENGTH = 9000
+WINDOW_AFTER = 7 * 24 * 3600
+SHORT_WINDOW_AFTER = 5400
+
+#: How many seconds the server has to answer for a week.
+ANSWER_WITHIN = 60.0
+
+#: The longest pause before it is asked for a week again, in seconds.
+ASK_AGAIN = 24 * 3600.0
+
+#: How many occurrences are kept: the nearest ones.
+MOST_OCCURRENCES = 10_000
+
+#: How many occurrences are reported before other tasks have their turn.
+REPORTS_AT_ONCE = 50
+
+#: For how many seconds after its time an occurrence is still executed. What a program that did not
+#: run for days has missed is not made up for in one burst of writes.
+EXECUTED_FOR = 24 * 3600.0
 
 #: For how many seconds after its time an occurrence that was started is remembered: longer than the
 #: server gives it, even if the clock was set back meanwhile.
@@ -39,7 +62,7 @@ CHECKPOINT_EVERY = 60.0
 
 
 class MacroExecutionTask(SyncTask):
-    """Executes macros whose time has come, late ones too. Run by ArchivingAndMacroThread.
+    """Executes macros whose time has come, up to a day late. Run by ArchivingAndMacroThread.
 
     :param device: the device
     :param clock: gives seconds of a monotonic clock
@@ -93,6 +116,15 @@ class MacroExecutionTask(SyncTask):
     def _execute(self, macro: Macro, now: float) -> None:
         started = self._started.setdefault(macro.macro_id, set())
         macro.leave_out(started)
+        missed = {when for when in macro.occurrences_not_done if when < now - EXECUTED_FOR}
+        if missed:
+            logger.warning(
+                "Macro %s is %d times more than %g hours late: it is not executed for these times",
+                macro.macro_id,
+                len(missed),
+                EXECUTED_FOR / 3600,
+            )
+            macro.leave_out(missed)
         occurrences = set(macro.occurrences_not_done)
         try:
             macro.execute(self.device, now)
@@ -114,9 +146,12 @@ class MacroReportsTask(SyncTask):
     name = "macro reports"
 
     def exchange(self) -> bool:
-        """Report what was not reported. What the server does not know, it is not told again."""
+        """Report some of what was not reported. What the server does not know, it is not told
+        again.
+        """
         database = self.device.macros_database
-        for macro_id, timestamp in list(database.get_done_macros()):
+        done = list(database.get_done_macros())
+        for macro_id, timestamp in done[:REPORTS_AT_ONCE]:
             path = f"/v1/device/macros/{segment(macro_id)}/{timestamp}"
             try:
                 self._call(self.device.api.post, path)
@@ -130,7 +165,7 @@ class MacroReportsTask(SyncTask):
                     error,
                 )
             database.notify_macro_synced(macro_id, timestamp)
-        return False
+        return len(done) > REPORTS_AT_ONCE
 
 
 class MacrosTask(SyncTask):
@@ -155,18 +190,86 @@ class MacrosTask(SyncTask):
     ) -> None:
         super().__init__(device, interval=interval, clock=clock)
         self._wall_clock = wall_clock
+        self._week = Backoff(self.interval, ASK_AGAIN, clock=clock)
+        self._too_many = False
 
     def exchange(self) -> bool:
         """Fetch the occurrences around now; those executed but not reported are left out."""
-        start = int(self._wall_clock()) - WINDOW_BEFORE
-        path = f"/v1/device/macro/occurrences/{start}-{start + WINDOW_LENGTH}"
-        macros = parse_each(self._call(self.device.api.get, path), _parse, "macro")
+        macros = self._fetch(int(self._wall_clock()))
         database = self.device.macros_database
-        done = list(database.get_done_macros())
+        done: dict[str, set[float]] = defaultdict(set)
+        for macro_id, timestamp in database.get_done_macros():
+            done[macro_id].add(timestamp)
         for macro in macros:
-            macro.leave_out({ts for macro_id, ts in done if macro_id == macro.macro_id})
+            macro.leave_out(done[macro.macro_id])
+        self._leave_out_farthest(macros)
         database.set_macros([macro for macro in macros if macro])
         return False
+
+    def _fetch(self, now: int) -> list[Macro]:
+        """Macros of the week; if the server does not answer for that long, those of the short
+        window, and what is known from before about the time after it.
+        """
+        problem: Exception | None = None
+        if self._week.ready():
+            try:
+                macros = self._ask(now, WINDOW_AFTER, ANSWER_WITHIN)
+            except (ResponseError, UnusableAnswer) as error:
+                if isinstance(error, ResponseError) and error.status_code in {401, 403, 429}:
+                    raise  # whatever was asked for
+                problem = error
+            else:
+                self._week.success()
+                return macros
+        macros = self._ask(now, SHORT_WINDOW_AFTER)
+        if problem is not None:  # and it was the length that was to blame
+            if not self._week.failing:
+                logger.warning(
+                    "The server does not tell the macros of %g days (%s). Until it does, those of "
+                    "the next %g minutes are asked for, and may be missed without a link later on",
+                    WINDOW_AFTER / 86400,
+                    problem,
+                    SHORT_WINDOW_AFTER / 60,
+                )
+            self._week.failed()
+        return self._with_later(macros, now + SHORT_WINDOW_AFTER)
+
+    def _ask(self, now: int, after: int, within: float | None = None) -> list[Macro]:
+        path = f"/v1/device/macro/occurrences/{now - WINDOW_BEFORE}-{now + after}"
+        return parse_each(self._call(self.device.api.get, path, deadline=within), _parse, "macro")
+
+    def _with_later(self, macros: list[Macro], stop: float) -> list[Macro]:
+        """Add the known occurrences after a time."""
+        merged = {macro.macro_id: macro for macro in macros}
+        for known in self.device.macros_database.get_macros():
+            occurrences = known.occurrences_not_done.copy()  # at once: they are being executed
+            later = {timestamp for timestamp in occurrences if timestamp > stop}
+            macro = merged.get(known.macro_id, known)
+            if macro is not known:
+                later.update(macro.occurrences_not_done)
+            merged[known.macro_id] = Macro(macro.macro_id, macro.commands, later)
+        return list(merged.values())
+
+    def _leave_out_farthest(self, macros: list[Macro]) -> None:
+        """Have no more occurrences than are kept. What is left out is fetched later."""
+        times = sorted(
+            (timestamp, number)
+            for number, macro in enumerate(macros)
+            for timestamp in macro.occurrences_not_done
+        )
+        left_out: dict[int, set[float]] = defaultdict(set)
+        for timestamp, number in times[MOST_OCCURRENCES:]:
+            left_out[number].add(timestamp)
+        for number, timestamps in left_out.items():
+            macros[number].leave_out(timestamps)
+        if left_out and not self._too_many:
+            logger.warning(
+                "There are %d occurrences of macros to come: the next %d are kept, the others are "
+                "fetched later",
+                len(times),
+                MOST_OCCURRENCES,
+            )
+        self._too_many = bool(left_out)
 
 
 def _parse(entry: Mapping[str, Any]) -> Macro:

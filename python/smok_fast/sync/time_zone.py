@@ -1,10 +1,38 @@
-"""In which time zone the device is: windows of silence are in its local time."""
+"""In which time zone the device is: windows of silence are in its local time.
+
+What the server said last is in the state file, so that a device that starts without a link knows.
+"""
 
 from __future__ import annotations
 
+import zoneinfo
+from typing import TYPE_CHECKING
+
 from smok_fast.sync.base import SyncTask, UnusableAnswer
 
-__all__ = ["TimeZoneTask"]
+if TYPE_CHECKING:
+    from smok_fast.state import StateFile
+
+__all__ = ["TimeZoneTask", "keep_time_zone", "kept_time_zone"]
+
+#: Where the time zone is in the table ``device`` of the state file.
+_ROW = "time_zone"
+
+
+def keep_time_zone(state: StateFile, name: str) -> None:
+    """Have the name of the time zone in the state file. May be called by any thread."""
+    state.tables["device"].put((_ROW, name))
+    state.commit()
+
+
+def kept_time_zone(state: StateFile) -> zoneinfo.ZoneInfo | None:
+    """The time zone from the state file, None if it has none. A name that is none is logged."""
+    known = dict(state.tables["device"].restored(_restore))
+    return known.get(_ROW)
+
+
+def _restore(name: str, value: str) -> tuple[str, zoneinfo.ZoneInfo | None]:
+    return name, zoneinfo.ZoneInfo(value) if name == _ROW else None
 
 
 class TimeZoneTask(SyncTask):
