@@ -54,7 +54,7 @@ FIXTURES = {
     "baobs": ("BAOBs", "2", "-"),
     "device": ("states of predicates", "4", "-"),
     "macros.bin": ("macros", "3", "1"),
-    "metadata.pkl": ("metadata", "2", "-"),
+    "metadata.pkl": ("metadata", "2", "2"),
     "predicates.pkl": ("predicates", "2", "-"),
     "samples.pkl": ("samples", "8", "8"),
     "sensors.pkl": ("sensors", "2", "-"),
@@ -269,6 +269,7 @@ def test_a_device_goes_on_where_the_old_one_was(
         DEVICE_ID,
         [{"macro_id": "m-done", "commands": [], "occurrences": [SECONDS, 4_000_000_000]}],
     )
+    admin.set_metadata(DEVICE_ID, "serial", "newer", SECONDS + 1)
     device = make_device(Gateway, evt_database=str(state))
     assert device.state_file is not None
     assert device.state_file.set_aside is None
@@ -282,12 +283,14 @@ def test_a_device_goes_on_where_the_old_one_was(
     wait_until(lambda: len(admin.sensor_writes(DEVICE_ID)) == 2)
     wait_until(lambda: len(admin.baobs(DEVICE_ID)) == 2)
     wait_until(lambda: admin.done_macros(DEVICE_ID))
+    wait_until(lambda: "name" in admin.metadata(DEVICE_ID))
     assert admin.values(DEVICE_ID, "W1r1") == [
         Sample(MILLISECONDS + number, number * 10) for number in range(5)
     ]
     assert admin.values(DEVICE_ID, "W2") == [Sample(MILLISECONDS, None, "timeout")]
     sent = {event["message"]: event.get("ended_on") for event in admin.events(DEVICE_ID)}
     assert sent == {"Pump: off": SECONDS + 60, "Pump: fresh": None}
+    assert admin.metadata(DEVICE_ID) == {"serial": "newer", "name": "Kotłownia"}
     assert admin.done_macros(DEVICE_ID) == [("m-done", SECONDS)]
     assert [write["value"] for write in admin.sensor_writes(DEVICE_ID)] == [0, 1]
     assert admin.baobs(DEVICE_ID) == {"firmware": 3, "notes 2": 0}
@@ -312,7 +315,7 @@ def test_files_with_nothing_in_them_are_shown(tmp_path: Path, state: Path) -> No
     shutil.copyfile(REFERENCE / "metadata.pkl", tmp_path / "5.pkl")
     rows = migrated(tmp_path, "--to", state)
     assert rows[:5] == [(f"{number}.pkl", "nothing", "-", "-", "-") for number in range(5)]
-    assert rows[5:] == [("5.pkl", "metadata", "2", "-", "2")]
+    assert rows[5:] == [("5.pkl", "metadata", "2", "2", "2")]
 
 
 def test_a_file_is_taken_once_though_it_is_given_twice(old: Path, state: Path) -> None:
@@ -389,6 +392,26 @@ def test_merging_keeps_what_is_there(old: Path, state: Path) -> None:
     assert content["predicates"][0] == {"predicate_id": "p-plain"}
     assert len(content["orders"]) == 1
     assert state.stat().st_mode & 0o777 == 0o640
+
+
+def test_metadata_that_was_deleted_since_stays_deleted(old: Path, state: Path) -> None:
+    with StateFile(state) as file:
+        file.tables["metadata_writes"].put(("serial", None, SECONDS + 1.0))
+        file.commit()
+    rows = migrated(old / "metadata.pkl", "--to", state, "--merge")
+    assert rows == [("metadata.pkl", "metadata", "2", "2", "1")]
+    with StateFile(state) as file:
+        assert [row[:2] for row in file.tables["metadata"].rows()] == [("name", "Kotłownia")]
+        waiting = {row[:2] for row in file.tables["metadata_writes"].rows()}
+    assert waiting == {("serial", None), ("name", "Kotłownia")}
+
+
+def test_metadata_whose_key_fits_no_url_is_left_out(tmp_path: Path, state: Path) -> None:
+    path = tmp_path / "metadata"
+    path.write_bytes(pickle.dumps({"..": ("x", 1.0), "fine": ("y", 1.0)}))
+    rows = migrated(path, "--to", state, warnings=1)
+    assert rows == [("metadata", "metadata", "2", "1", "1")]
+    assert content_of(state)["metadata"] == [("fine", "y", 1.0)]
 
 
 def test_doing_it_again_changes_nothing(old: Path, state: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from smok_fast._urls import segment
 from smok_fast.exceptions import OperationFailedError, OperationFailedReason
 from smok_fast.extras import (
     BufferedPathpointDatabase,
@@ -341,24 +342,41 @@ class Sensors(StateContent):
 
 
 class Metadata(StateContent):
-    """Plain metadata."""
+    """Plain metadata. The file does not tell what of it the server lacks: all is sent, with the
+    times of the writes, so that newer ones of the server stay.
+    """
 
     kind = "metadata"
 
     def __init__(self, value: dict[str, tuple[Any, float]]) -> None:
         super().__init__()
-        for key, (text, _) in value.items():
+        self._rows: list[tuple[str, str, float]] = []
+        for key, (text, timestamp) in value.items():
             _check(isinstance(text, str), f"the metadata {key!r:.60} is no text")
-        self._rows = value
+            try:
+                segment(key)
+            except ValueError as error:
+                self._leave_out(f"the metadata {key!r}", text, error)
+            else:
+                self._rows.append((key, text, timestamp))
         self.found = len(value)
+        self.unsent = len(self._rows)
 
     def store(self, state: StateFile, *, is_new: bool) -> int:
         """Add what is not known yet, or is newer."""
         database, table = SQLiteMetadataDatabase(state), state.tables["metadata"]
-        before = {row[0]: row for row in table.rows()}
-        for key, (text, timestamp) in self._rows.items():
-            database.update_plain(key, text, timestamp)
-        return sum(row != before.get(row[0]) for row in table.rows())
+        writes = state.tables["metadata_writes"]
+        count = 0
+        for row in self._rows:
+            key, _, timestamp = row
+            known = max(
+                (other[2] for other in (table.get(key), writes.get(key)) if other), default=None
+            )
+            if known is None or known < timestamp:  # a write that waits may be a deletion
+                database.update_plain(*row)
+                writes.put(row)
+                count += 1
+        return count
 
 
 class BAOBs(StateContent):
