@@ -431,6 +431,17 @@ def test_macros_are_not_executed_again_by_merging(old: Path, state: Path) -> Non
     assert (content["macros"], content["done"]) == ([], [("m-done", SECONDS)])
 
 
+def test_an_occurrence_that_was_executed_is_not_pending_too(old: Path, state: Path) -> None:
+    path = old / "macros.bin"
+    pending = b"\x8a\x05" + (4_000_000_000).to_bytes(5, "little")
+    content = path.read_bytes().replace(b"J" + struct.pack("<i", SECONDS), pending)
+    path.write_bytes(content)
+    migrated(path, "--to", state)
+    (macro,) = map(Macro.from_pickle, content_of(state)["macros"])
+    assert macro.macro_id == "m-later"
+    assert content_of(state)["done"] == [("m-done", 4_000_000_000)]
+
+
 def test_samples_older_than_those_there_are_left_out(old: Path, state: Path) -> None:
     buffer = BufferedPathpointDatabase(f"{state}.buffer", durability=0)
     buffer.on_new_data("W1r1", MILLISECONDS + 2, 20)

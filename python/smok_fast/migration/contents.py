@@ -284,8 +284,11 @@ class Macros(StateContent):
         macros: list[Macro] = []
         if is_new:
             macros = self._macros
+            executed: dict[str, set[float]] = collections.defaultdict(set)
+            for macro_id, timestamp in self._done:
+                executed[macro_id].add(timestamp)
             for macro in macros:
-                macro.leave_out({at for macro_id, at in self._done if macro_id == macro.macro_id})
+                macro.leave_out(executed.get(macro.macro_id, ()))
             database.set_macros(macros)
         elif self._macros:
             self.left_out.append("macros to be executed: the server sends those that still are")

@@ -426,7 +426,7 @@ def _text(text: str) -> str:
 
 def _event(*, items: Any, state: dict[str, Any]) -> Event:
     event = Event(
-        _of(state, "uuid", str | None),
+        _of(state, "uuid", str | None) or None,
         _seconds(state["started_on"]),
         None if state["ended_on"] is None else _seconds(state["ended_on"]),
         Color(state["color"]),
