@@ -658,6 +658,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.timeout(600)  # each takes seconds to be refused
 def test_bombs_are_refused_in_little_memory(tmp_path: Path, state: Path) -> None:
     for name, (content, _) in BOMBS.items():
         (tmp_path / name).write_bytes(content)
