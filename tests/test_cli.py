@@ -44,6 +44,7 @@ COMMANDS = [
     [],
     ["demo"],
     ["server"],
+    ["migrate"],
     ["cert"],
     ["cert", "new"],
     ["cert", "server"],

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["new_file", "put_aside", "write_file"]
+__all__ = ["new_file", "put_aside", "sync_folder", "write_file"]
 
 
 def write_file(path: Path, data: bytes, *, mode: int) -> None:
@@ -46,7 +46,7 @@ def new_file(path: Path, *, mode: int | None) -> Iterator[BinaryIO]:
                 os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -71,11 +71,11 @@ def put_aside(path: Path, label: str, suffixes: Sequence[str] = ("",)) -> Path:
     for suffix in suffixes:
         with contextlib.suppress(FileNotFoundError):
             Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return aside
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Have the names in a folder survive a power cut, on file systems that can do that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from smok_fast import __version__
-from smok_fast.cli import buffer, cert, demo, evaluate, server
+from smok_fast.cli import buffer, cert, demo, evaluate, migrate, server
 from smok_fast.cli.console import console
 
 __all__ = ["app"]
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("server")(server.serve)
 app.command("eval")(evaluate.evaluate)
+app.command("migrate")(migrate.migrate)
 app.add_typer(cert.app, name="cert")
 app.add_typer(buffer.app, name="buffer")
 

@@ -12,7 +12,8 @@ Invariants:
   ``checkpoint`` or ``sync``; that is logged once when it begins.
 
 Metadata, sensors and archiving instructions have the same form as in the reference's files, so that
-those are read. Its other files hold objects of its own classes, and are moved aside.
+those are read. Its other files hold objects of its own classes, and are moved aside; ``smok-fast
+migrate`` reads them.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from smok_fast._files import put_aside
 from smok_fast.exceptions import StateInUseError
 from smok_fast.state.schema import TABLES, TableDefinition, UnusableFile, prepare
 
-__all__ = ["Row", "StateFile", "Table"]
+__all__ = ["Row", "StateFile", "Table", "take_lock"]
 
 logger = logging.getLogger(__name__)
 
@@ -346,7 +346,7 @@ class StateFile:
 
     def _connect(self) -> sqlite3.Connection:
         if self._lock_descriptor is None:
-            self._lock_descriptor = _take_lock(self.path)
+            self._lock_descriptor = take_lock(self.path)
         existed = self.path.exists()
         connection, is_new = _connect(self.path)
         if is_new and existed:
@@ -567,7 +567,7 @@ def _check_space(folder: Path, rows: Iterable[Row]) -> None:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {free} bytes are free")
 
 
-def _take_lock(path: Path) -> int:
+def take_lock(path: Path) -> int:
     """Lock the lock file of a state file. It stays locked until the descriptor is closed, at the
     latest by the end of the process.
 
