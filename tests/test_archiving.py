@@ -179,6 +179,21 @@ def test_a_text_in_place_of_names_is_refused_and_changes_nothing(
     assert idle.arch_and_macros._instructions == {3600.0: ["W1"]}
 
 
+@pytest.mark.parametrize(
+    ("interval", "error"), [(0, ValueError), (-5.0, ValueError), ("5", TypeError)]
+)
+def test_an_interval_that_is_none_is_refused_and_changes_nothing(
+    interval: Any, error: type[Exception], idle: SMOKDevice
+) -> None:
+    scripted(idle, "W1")
+    idle.set_archives({3600.0: ["W1"]})
+    with pytest.raises(error, match=f"interval {interval!r}"):
+        idle.set_archives({60.0: ["W1"], interval: ["W1"]})
+    assert take_polls(idle) == [["W1"]]
+    assert idle.arch_and_macros is not None
+    assert idle.arch_and_macros._instructions == {3600.0: ["W1"]}
+
+
 def test_a_pathpoint_that_was_unknown_is_archived_once_it_is_known_and_the_list_comes_again(
     offline_device: SMOKDevice, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,15 @@ def test_a_device_without_baobs_reads_them_but_does_not_write(
     with pytest.raises(UnavailableError):
         baob.value = b"2"
     assert baob.value == b"1"
+
+
+@pytest.mark.parametrize("value", ["text", 5, None, [1]])
+def test_what_is_not_bytes_is_refused(device: SMOKDevice, value: Any) -> None:
+    baob = BAOB(device, "config")
+    baob.value = b"one"
+    with pytest.raises(TypeError, match="is bytes, not"):
+        baob.value = value
+    assert (baob.version, baob.value) == (0, b"one")
 
 
 @pytest.mark.parametrize("key", ["", ".", ".."])

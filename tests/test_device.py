@@ -31,7 +31,14 @@ from smok_fast.extras import (
     InMemorySensorDatabase,
     InMemorySensorWriteDatabase,
 )
-from smok_fast.pathpoint import MessageOrder, Pathpoint, Section, WaitOrder
+from smok_fast.pathpoint import (
+    AdviseLevel,
+    MessageOrder,
+    Pathpoint,
+    ReadOrder,
+    Section,
+    WaitOrder,
+)
 from smok_fast.predicate import BaseStatistic, Color, Event
 from smok_fast.predicate.undefined import UndefinedStatistic
 from smok_fast.sensor import Sensor, SensorWriteEvent
@@ -209,6 +216,40 @@ def test_the_third_argument_may_be_a_path(start: Callable[..., SMOKDevice], tmp_
         device.close()
 
 
+@pytest.mark.parametrize("place", [None, 5])
+def test_a_third_argument_that_is_no_place_is_refused(
+    place: Any, start: Callable[..., SMOKDevice], environment: Path
+) -> None:
+    with pytest.raises(TypeError, match="evt_database is the path of the state file"):
+        start(evt_database=place)
+    assert threads() == set()
+    assert list(environment.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (
+            lambda device: device.execute(Section(), ReadOrder("W1", AdviseLevel.ADVISE)),
+            "ReadOrder",
+        ),
+        (lambda device: device.execute(None), "None"),
+        (lambda device: device.register_statistic(5, lambda *_: True), "5"),
+        (lambda device: device.register_statistic(int, lambda *_: True), "int"),
+        (lambda device: device.log_sensor_write("anna"), "anna"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_by_name_and_has_no_effect(
+    call: Callable[[SMOKDevice], Any], named: str, start: Callable[..., SMOKDevice]
+) -> None:
+    device = start(delayed_boot=True)
+    with pytest.raises(TypeError, match=named):
+        call(device)
+    assert device.queue_length == 0
+    assert device.statistic_registration.registrations == ()
+    assert not device.sensor_write_database.get_sw_sync()
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -336,6 +377,8 @@ def test_bad_credentials_are_named_and_leave_nothing_behind(
         (good.cert, other.key, [str(other.key), "does not belong", str(good.cert)]),
         (good.ca_cert, good.ca_key, [str(good.ca_cert), "device ID", "missing"]),
         (good.cert.read_bytes(), b"", ["given private key", "empty"]),
+        (None, good.key, ["certificate", "needed, not None"]),
+        (good.cert, 5, ["private key", "needed, not 5"]),
     ]
     for cert, key, words in cases:
         with pytest.raises(InvalidCredentials) as refusal:

@@ -52,6 +52,7 @@ class Databases:
 
     The parameters are those of :class:`~smok_fast.client.SMOKDevice`.
 
+    :raises TypeError: there are neither events nor a path
     :raises StateInUseError: another process has the state file open
     :raises BufferInUseError: another process has the buffer of samples open
     :ivar state_file: the state file, None if there is none
@@ -75,6 +76,10 @@ class Databases:
         self.events: BaseEventDatabase
         if isinstance(events, BaseEventDatabase):
             self.events = events
+        elif not isinstance(events, str | os.PathLike):
+            raise TypeError(
+                f"evt_database is the path of the state file or an event database, not {events!r}"
+            )
         else:
             self.state_file = state = StateFile(events)
             classes = tuple(state_classes)

@@ -156,6 +156,7 @@ class SMOKDevice:
         plain data, to be kept in the state file; see :class:`~smok_fast.extras.SQLiteEventDatabase`
 
     :raises InvalidCredentials: certificate or key cannot be used; the message says which and why
+    :raises TypeError: ``evt_database`` is neither a path nor an event database
     :raises StateInUseError: the state file belongs to another device that runs
     :raises UnavailableError: a CA certificate is configured, but cannot be read
     :raises ValueError: the arguments contradict each other
@@ -508,7 +509,7 @@ class SMOKDevice:
 
     def on_successful_sync(self, *args: Any, **kwargs: Any) -> None:
         """Override it to learn that the server has answered. Called by CommunicatorThread after
-        each conversation.
+        each conversation, and by threads of yours that ask for the device info.
 
         :param args: nothing yet
         :param kwargs: nothing yet
@@ -516,7 +517,7 @@ class SMOKDevice:
 
     def on_failed_sync(self, *args: Any, **kwargs: Any) -> None:
         """Override it to learn that the server does not answer. Called by CommunicatorThread for
-        each try that failed.
+        each try that failed, and by threads of yours that ask for the device info.
 
         :param args: nothing yet
         :param kwargs: nothing yet
@@ -668,11 +669,17 @@ class SMOKDevice:
         soon after the start and every ``archives_interval`` seconds, if only an empty one.
 
         :param instructions: names of pathpoints by interval in seconds, from 0.01
-        :raises TypeError: the names of an interval are one text instead of a sequence of names
+        :raises TypeError: the names of an interval are one text instead of a sequence of names, or
+            an interval is no number
+        :raises ValueError: an interval is not above zero
         :raises UnavailableError: archiving is switched off
         :raises RuntimeError: the device is closed
         """
         for interval, names in instructions.items():
+            if not isinstance(interval, int | float):
+                raise TypeError(f"archives at interval {interval!r}: it is no number")
+            if not interval > 0:
+                raise ValueError(f"archives at interval {interval}: it is not above zero")
             if isinstance(names, str):
                 raise TypeError(
                     f"archives at interval {interval}: [{names!r}] is a sequence of names,"
@@ -692,12 +699,16 @@ class SMOKDevice:
         :param secs: the sections; each is a Future that ends when its orders have been executed,
             however they went
         :return: the last one of them
+        :raises TypeError: one is no section: then none of them is executed
         :raises UnavailableError: everything is switched off that needs OrderExecutorThread
         :raises RuntimeError: the device is closed
         """
         self._check_open()
         if self.executor is None:
             raise UnavailableError("the device was started without OrderExecutorThread")
+        for section in secs:
+            if not isinstance(section, Section):
+                raise TypeError(f"sections are executed, as in Section([order]); got {section!r}")
         for section in secs:
             self._order_queue.put(section, section.is_joinable())
         return secs[-1] if secs else None
@@ -814,9 +825,12 @@ class SMOKDevice:
         not log by itself.
 
         :param sw: who wrote what
+        :raises TypeError: it is no SensorWriteEvent
         :raises RuntimeError: the device is closed
         """
         self._check_open()
+        if not isinstance(sw, SensorWriteEvent):
+            raise TypeError(f"a SensorWriteEvent is logged, got {sw!r}")
         self.sensor_write_database.add_sw(sw)
         self._sensor_writes.request()
         self._wake_communicator()
@@ -882,7 +896,7 @@ class SMOKDevice:
         :raises RuntimeError: the device is closed
         """
         self._check_predicates()
-        if not issubclass(stat, BaseStatistic):
+        if not (isinstance(stat, type) and issubclass(stat, BaseStatistic)):
             raise TypeError(f"{stat!r} is no subclass of BaseStatistic")
         registration = StatisticRegistration(predicate, stat)
         self.statistic_registration.add(registration)
