@@ -103,9 +103,9 @@ class SMOKDevice:
 
     It starts up to four threads, which are daemons: CommunicatorThread, OrderExecutorThread and
     ArchivingAndMacroThread, which the ``dont_*`` switches can spare, and LogPublisherThread; and a
-    fifth one for NGTT. A call to the server has a timer thread besides while it is under way.
-    :meth:`close` it at the end, or use it as a context manager. Methods may be called by any
-    thread, unless they say that a certain thread calls them: those are there to be overridden.
+    fifth one for NGTT, ``ngtt uplink``. A call to the server has a timer thread besides while it is
+    under way. :meth:`close` it at the end, or use it as a context manager. Methods may be called by
+    any thread, unless they say that a certain thread calls them: those are there to be overridden.
 
     :param cert: the device certificate: a path, a file-like object, or its PEM as bytes
     :param priv_key: its private key; likewise
