@@ -207,6 +207,19 @@ def test_every_database_of_the_reference_is_taken_in_its_place(
         ] == databases
 
 
+@pytest.mark.parametrize("with_state_file", [True, False])
+def test_a_database_that_is_empty_is_taken_even_if_that_makes_it_false(
+    with_state_file: bool, start: Callable[..., SMOKDevice]
+) -> None:
+    class Sized(InMemoryMetadataDatabase):
+        def __len__(self) -> int:
+            return len(list(self.get_all_plain()))
+
+    mine = Sized()
+    options = {} if with_state_file else {"evt_database": InMemoryEventDatabase()}
+    assert start(meta_database=mine, **options).meta_database is mine
+
+
 def test_the_third_argument_may_be_a_path(start: Callable[..., SMOKDevice], tmp_path: Path) -> None:
     events = []
     for place in (tmp_path / "state", str(tmp_path / "state")):
