@@ -781,6 +781,44 @@ def test_a_sensor_is_waited_for_until_the_sensors_were_fetched(
         device.get_sensor("no such")
 
 
+@pytest.mark.parametrize("late", ["/v1/device/sensors", "/v1/device/predicates"])
+def test_synced_means_sensors_and_predicates(late: str, start: Callable[..., SMOKDevice]) -> None:
+    released = threading.Event()
+    order: list[str] = []
+
+    def answer(method: str, path: str) -> bytes:
+        if path == late:
+            released.wait(PATIENCE)
+            order.append("fetched")
+        return http("200 OK", b"{}" if path.endswith("baobs") else b"[]")
+
+    with OddServer(answer) as server:
+        device = start(url=server.url)
+        wait_until(lambda: server.calls[late], PATIENCE)
+        waiter = threading.Thread(
+            target=lambda: (device.wait_until_synced(), order.append("synced"))
+        )
+        waiter.start()
+        released.set()
+        waiter.join(PATIENCE)
+        assert order[:2] == ["fetched", "synced"]
+
+
+@pytest.mark.parametrize(
+    "switched_off", [{"dont_sync_sensor_writes": True}, {"dont_do_pathpoints": True}, {}]
+)
+def test_sensor_writes_are_sent_unless_that_is_switched_off(
+    switched_off: dict[str, bool], smok_server: LocalServer, start: Callable[..., SMOKDevice]
+) -> None:
+    admin = smok_server.admin
+    device = start(url=smok_server.url, sensor_database=InMemorySensorDatabase(), **switched_off)
+    device.log_sensor_write(SensorWriteEvent(1, "anna", "Pump", "on", "pump", "1", "cold"))
+    # Logged after it, and sent after it where both are sent
+    device.metadata["after"] = "1"
+    wait_until(lambda: admin.metadata(DEVICE_ID) == {"after": "1"}, PATIENCE)
+    assert len(admin.sensor_writes(DEVICE_ID)) == (0 if switched_off else 1)
+
+
 def test_a_statistic_that_asks_for_a_sensor_does_not_wait_for_its_own_thread(
     start: Callable[..., SMOKDevice],
 ) -> None:
