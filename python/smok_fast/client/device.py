@@ -938,6 +938,7 @@ class SMOKDevice:
         :param message: what to tell people
         :param metadata: whatever else
         :return: the event
+        :raises ValueError: there is no such colour
         :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
