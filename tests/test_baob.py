@@ -54,6 +54,15 @@ def test_a_key_that_no_url_can_hold_is_refused(device: SMOKDevice, key: str) -> 
     assert list(device.baob_database.get_all_keys()) == []
 
 
+def test_a_key_that_is_no_text_is_refused(device: SMOKDevice) -> None:
+    for key in (5, None):
+        with pytest.raises(TypeError, match=f"is a text, not {key}"):
+            BAOB(device, key).value = b"1"
+        with pytest.raises(TypeError, match=f"is a text, not {key}"):
+            device.metadata[key] = "1"
+    assert list(device.baob_database.get_all_keys()) == []
+
+
 def test_what_the_server_has_is_taken_over_if_nothing_was_written_meanwhile() -> None:
     database = InMemoryBAOBDatabase()
     assert replace_unless_changed(database, "k", -1, b"new", 4)
