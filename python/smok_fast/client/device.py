@@ -799,7 +799,8 @@ class SMOKDevice:
     # ------------------------------------------------------------------
 
     def get_sensor(self, tag_set: set[str] | str) -> Sensor:
-        """A sensor. Blocks until the sensors were fetched once.
+        """A sensor. Blocks until the sensors were fetched once, without a link for ever: what the
+        last run knew is in ``sensor_database``.
 
         :param tag_set: the words of its tag name, as a set or in one text
         :raises KeyError: there is no such sensor
@@ -811,7 +812,7 @@ class SMOKDevice:
         return self.sensor_database.get_sensor(fqtsify(tag_set))
 
     def get_all_sensors(self) -> Iterator[Sensor]:
-        """All sensors. Blocks until the sensors were fetched once.
+        """All sensors. Blocks like :meth:`get_sensor`.
 
         :raises RuntimeError: the device is closed
         """
@@ -884,8 +885,8 @@ class SMOKDevice:
     def register_statistic(
         self, stat: type[BaseStatistic], predicate: Callable[[str, dict[str, Any]], bool]
     ) -> StatisticRegistration:
-        """Have a class serve predicates. Those that wait for it get instances soon, by
-        CommunicatorThread.
+        """Have a class serve predicates. Those that wait for it get instances with the next tick,
+        within a minute, by CommunicatorThread.
 
         :param stat: the class
         :param predicate: called with a statistic's name and its configuration; tells whether the
