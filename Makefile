@@ -10,6 +10,7 @@ RUST_SOURCES := $(shell find rust -name '*.rs' -not -path '*/target/*') $(shell 
 # The package, editable, with everything a developer needs; rebuilt when the Rust sources change.
 READY := $(VENV)/.ready
 $(READY): pyproject.toml $(RUST_SOURCES)
+	@echo "Building in $(VENV): some minutes the first time"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@

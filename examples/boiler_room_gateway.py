@@ -17,8 +17,9 @@ from smok_fast.exceptions import OperationFailedError
 from smok_fast.logging import SMOKLogHandler
 from smok_fast.modbus import ModbusPathpoint, TcpClient
 
-#: What is archived until the server sends a list of its own: names by interval in seconds. Unit 1
-#: is the boiler's controller, unit 2 the circuit's; names are explained in smok_fast.modbus.names.
+#: What is archived until the server sends a list of its own, which a new server has empty: names by
+#: interval in seconds. Unit 1 is the boiler's controller, unit 2 the circuit's; names are explained
+#: in smok_fast.modbus.names.
 ARCHIVES = {
     0.5: ["w1r100", "w1r101", "B1f10"],  # supply, return (tenths of a degree); burner
     10.0: ["w2r1"],  # room temperature

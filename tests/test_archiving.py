@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +77,22 @@ def test_a_new_list_takes_effect_at_once(offline_device: SMOKDevice) -> None:
     offline_device.set_archives({3600.0: ["W1", "W2"]})
     assert second.reached.wait(SOON)
     assert first.count == 1
+
+
+def test_a_device_that_starts_without_a_link_archives_what_the_last_run_was_told(
+    make_offline_device: Maker, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    with make_offline_device(evt_database=state, delayed_boot=True) as device:
+        device.arch_database.on_archiving_data_sync({0.01: ["W1"], 3600: ["W2"]})
+    device = make_offline_device(evt_database=state, delayed_boot=True)
+    often, once = Counting(5), Counting(1)
+    scripted(device, "W1", often)
+    scripted(device, "W2", once)
+    device.continue_boot()
+    assert often.reached.wait(SOON)
+    assert once.reached.wait(SOON)
+    assert once.count == 1
 
 
 def test_what_was_removed_is_not_read_any_more(offline_device: SMOKDevice) -> None:
@@ -176,6 +193,21 @@ def test_a_text_in_place_of_names_is_refused_and_changes_nothing(
         with pytest.raises(TypeError, match=r"interval 0\.5: \['W1'\] is a sequence of names"):
             device.set_archives({60.0: ["W1"], 0.5: "W1"})
     assert take_polls(idle) == [["W1"]]
+    assert idle.arch_and_macros._instructions == {3600.0: ["W1"]}
+
+
+@pytest.mark.parametrize(
+    ("interval", "error"), [(0, ValueError), (-5.0, ValueError), ("5", TypeError)]
+)
+def test_an_interval_that_is_none_is_refused_and_changes_nothing(
+    interval: Any, error: type[Exception], idle: SMOKDevice
+) -> None:
+    scripted(idle, "W1")
+    idle.set_archives({3600.0: ["W1"]})
+    with pytest.raises(error, match=f"interval {interval!r}"):
+        idle.set_archives({60.0: ["W1"], interval: ["W1"]})
+    assert take_polls(idle) == [["W1"]]
+    assert idle.arch_and_macros is not None
     assert idle.arch_and_macros._instructions == {3600.0: ["W1"]}
 
 

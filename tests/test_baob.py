@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -37,10 +38,28 @@ def test_a_device_without_baobs_reads_them_but_does_not_write(
     assert baob.value == b"1"
 
 
+@pytest.mark.parametrize("value", ["text", 5, None, [1]])
+def test_what_is_not_bytes_is_refused(device: SMOKDevice, value: Any) -> None:
+    baob = BAOB(device, "config")
+    baob.value = b"one"
+    with pytest.raises(TypeError, match="is bytes, not"):
+        baob.value = value
+    assert (baob.version, baob.value) == (0, b"one")
+
+
 @pytest.mark.parametrize("key", ["", ".", ".."])
 def test_a_key_that_no_url_can_hold_is_refused(device: SMOKDevice, key: str) -> None:
     with pytest.raises(ValueError, match="part of a URL"):
         BAOB(device, key).value = b"1"
+    assert list(device.baob_database.get_all_keys()) == []
+
+
+def test_a_key_that_is_no_text_is_refused(device: SMOKDevice) -> None:
+    for key in (5, None):
+        with pytest.raises(TypeError, match=f"is a text, not {key}"):
+            BAOB(device, key).value = b"1"
+        with pytest.raises(TypeError, match=f"is a text, not {key}"):
+            device.metadata[key] = "1"
     assert list(device.baob_database.get_all_keys()) == []
 
 

@@ -31,7 +31,14 @@ from smok_fast.extras import (
     InMemorySensorDatabase,
     InMemorySensorWriteDatabase,
 )
-from smok_fast.pathpoint import MessageOrder, Pathpoint, Section, WaitOrder
+from smok_fast.pathpoint import (
+    AdviseLevel,
+    MessageOrder,
+    Pathpoint,
+    ReadOrder,
+    Section,
+    WaitOrder,
+)
 from smok_fast.predicate import BaseStatistic, Color, Event
 from smok_fast.predicate.undefined import UndefinedStatistic
 from smok_fast.sensor import Sensor, SensorWriteEvent
@@ -200,6 +207,19 @@ def test_every_database_of_the_reference_is_taken_in_its_place(
         ] == databases
 
 
+@pytest.mark.parametrize("with_state_file", [True, False])
+def test_a_database_that_is_empty_is_taken_even_if_that_makes_it_false(
+    with_state_file: bool, start: Callable[..., SMOKDevice]
+) -> None:
+    class Sized(InMemoryMetadataDatabase):
+        def __len__(self) -> int:
+            return len(list(self.get_all_plain()))
+
+    mine = Sized()
+    options = {} if with_state_file else {"evt_database": InMemoryEventDatabase()}
+    assert start(meta_database=mine, **options).meta_database is mine
+
+
 def test_the_third_argument_may_be_a_path(start: Callable[..., SMOKDevice], tmp_path: Path) -> None:
     events = []
     for place in (tmp_path / "state", str(tmp_path / "state")):
@@ -207,6 +227,40 @@ def test_the_third_argument_may_be_a_path(start: Callable[..., SMOKDevice], tmp_
         events.append(device.open_event(1, None, 1, False, "token", "group", "message"))
         assert list(device.get_all_open_events()) == events
         device.close()
+
+
+@pytest.mark.parametrize("place", [None, 5])
+def test_a_third_argument_that_is_no_place_is_refused(
+    place: Any, start: Callable[..., SMOKDevice], environment: Path
+) -> None:
+    with pytest.raises(TypeError, match="evt_database is the path of the state file"):
+        start(evt_database=place)
+    assert threads() == set()
+    assert list(environment.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (
+            lambda device: device.execute(Section(), ReadOrder("W1", AdviseLevel.ADVISE)),
+            "ReadOrder",
+        ),
+        (lambda device: device.execute(None), "None"),
+        (lambda device: device.register_statistic(5, lambda *_: True), "5"),
+        (lambda device: device.register_statistic(int, lambda *_: True), "int"),
+        (lambda device: device.log_sensor_write("anna"), "anna"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_by_name_and_has_no_effect(
+    call: Callable[[SMOKDevice], Any], named: str, start: Callable[..., SMOKDevice]
+) -> None:
+    device = start(delayed_boot=True)
+    with pytest.raises(TypeError, match=named):
+        call(device)
+    assert device.queue_length == 0
+    assert device.statistic_registration.registrations == ()
+    assert not device.sensor_write_database.get_sw_sync()
 
 
 @pytest.mark.parametrize(
@@ -336,6 +390,8 @@ def test_bad_credentials_are_named_and_leave_nothing_behind(
         (good.cert, other.key, [str(other.key), "does not belong", str(good.cert)]),
         (good.ca_cert, good.ca_key, [str(good.ca_cert), "device ID", "missing"]),
         (good.cert.read_bytes(), b"", ["given private key", "empty"]),
+        (None, good.key, ["certificate", "needed, not None"]),
+        (good.cert, 5, ["private key", "needed, not 5"]),
     ]
     for cert, key, words in cases:
         with pytest.raises(InvalidCredentials) as refusal:
@@ -723,6 +779,44 @@ def test_a_sensor_is_waited_for_until_the_sensors_were_fetched(
     assert [sensor.fqts for sensor in found] == ["boiler temp"]
     with pytest.raises(KeyError):
         device.get_sensor("no such")
+
+
+@pytest.mark.parametrize("late", ["/v1/device/sensors", "/v1/device/predicates"])
+def test_synced_means_sensors_and_predicates(late: str, start: Callable[..., SMOKDevice]) -> None:
+    released = threading.Event()
+    order: list[str] = []
+
+    def answer(method: str, path: str) -> bytes:
+        if path == late:
+            released.wait(PATIENCE)
+            order.append("fetched")
+        return http("200 OK", b"{}" if path.endswith("baobs") else b"[]")
+
+    with OddServer(answer) as server:
+        device = start(url=server.url)
+        wait_until(lambda: server.calls[late], PATIENCE)
+        waiter = threading.Thread(
+            target=lambda: (device.wait_until_synced(), order.append("synced"))
+        )
+        waiter.start()
+        released.set()
+        waiter.join(PATIENCE)
+        assert order[:2] == ["fetched", "synced"]
+
+
+@pytest.mark.parametrize(
+    "switched_off", [{"dont_sync_sensor_writes": True}, {"dont_do_pathpoints": True}, {}]
+)
+def test_sensor_writes_are_sent_unless_that_is_switched_off(
+    switched_off: dict[str, bool], smok_server: LocalServer, start: Callable[..., SMOKDevice]
+) -> None:
+    admin = smok_server.admin
+    device = start(url=smok_server.url, sensor_database=InMemorySensorDatabase(), **switched_off)
+    device.log_sensor_write(SensorWriteEvent(1, "anna", "Pump", "on", "pump", "1", "cold"))
+    # Logged after it, and sent after it where both are sent
+    device.metadata["after"] = "1"
+    wait_until(lambda: admin.metadata(DEVICE_ID) == {"after": "1"}, PATIENCE)
+    assert len(admin.sensor_writes(DEVICE_ID)) == (0 if switched_off else 1)
 
 
 def test_a_statistic_that_asks_for_a_sensor_does_not_wait_for_its_own_thread(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,6 +121,36 @@ def test_the_memory_device(run: Any, admin: Admin) -> None:
         wait_until(lambda: "boiler" in values(admin, "u_name"), PATIENCE)
     assert program.printed.startswith(f"device {DEVICE_ID} talks to http://127.0.0.1:")
     assert program.warnings == []
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_first_program_of_the_readme(
+    answers: bool,
+    run: Any,
+    admin: Admin,
+    device_certificate: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    first = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert first is not None
+    made = device_certificate(DEVICE_ID)
+    (tmp_path / "certs").mkdir()
+    shutil.copy(made.cert, tmp_path / "certs" / "device.crt")
+    shutil.copy(made.key, tmp_path / "certs" / "device.key")
+    admin.set_archives(DEVICE_ID, [{"interval": 0.1, "pathpoints": ["W1r4002"]}])
+    with TcpServer(RegisterModel({"W1r4002": 55} if answers else {}), port=0) as plant:
+        here = f'TcpClient("{plant.host}", {plant.port})'
+        text, found = re.subn(r'TcpClient\(".*?"\)', here, first[1])
+        assert found == 1
+        program = tmp_path / "gateway.py"
+        program.write_text(text, encoding="utf-8")
+        monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+        with run(program) as running:
+            wait_until(lambda: held(admin).get("W1r4002"), PATIENCE)
+            wait_until(lambda: running.printed, PATIENCE)
+    assert re.fullmatch(r"\(\d+, 55\)\n" if answers else "not read: timeout\n", running.printed)
 
 
 def test_the_boiler_room_gateway(run: Any, admin: Admin) -> None:

@@ -153,6 +153,22 @@ def pending(future: Future[None]) -> Callable[[], Future[None]]:
 # --- With the local server ------------------------------------------------------------------------
 
 
+def test_ngtt_has_one_thread_of_its_own(make_pushed: Make, smok_ngtt_server: LocalServer) -> None:
+    before = set(threading.enumerate())
+    device = make_pushed(delayed_boot=True)
+    assert set(threading.enumerate()) == before
+    device.continue_boot()
+    wait_until(lambda: smok_ngtt_server.admin.ngtt(DEVICE_ID).connected, PATIENCE)
+    started = {thread for thread in threading.enumerate() if thread not in before}
+    named = [(thread.name, thread.daemon) for thread in started if thread.name == "ngtt uplink"]
+    assert named == [("ngtt uplink", True)]
+    assert {"CommunicatorThread", "OrderExecutorThread", "ArchivingAndMacroThread"} < {
+        thread.name for thread in started
+    }
+    device.close()
+    assert not any(thread.name == "ngtt uplink" for thread in threading.enumerate())
+
+
 def test_an_order_is_pushed_written_and_confirmed(
     smok_ngtt_server: LocalServer, pushed: Device
 ) -> None:

@@ -116,6 +116,15 @@ def test_an_event_survives_its_json_and_its_bytes() -> None:
     assert Event.from_pickle(event.to_pickle()).to_json() == event.to_json()
 
 
+@pytest.mark.parametrize("color", ["red", 7, None])
+def test_an_event_of_no_colour_is_refused(device: SMOKDevice, color: Any) -> None:
+    with pytest.raises(ValueError, match="Color"):
+        device.open_event(1, None, color, False, "token", "A", "message")
+    with pytest.raises(ValueError, match="Color"):
+        a_statistic(device).open_event("92 °C", color)
+    assert list(device.get_all_events()) == []
+
+
 def test_an_event_that_the_server_does_not_know_has_a_uuid_of_its_own() -> None:
     event = Event(None, None, None, Color.RED, True, "t", "B", "msg", None, None)
     assert event.is_closed()

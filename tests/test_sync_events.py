@@ -105,18 +105,21 @@ def test_an_event_that_the_server_rejects_is_kept_and_does_not_hold_up_the_other
     bad = open_event(device, "bad", {"depth": object()})
     bad_too = open_event(device, "bad too")
     bad_too.token = 5
+    worse = open_event(device, "worse")
+    worse.color = "red"  # which has no number
     good = [open_event(device, str(number)) for number in range(5)]
     task.run()
     assert [message for message, _ in on_server(admin)] == [event.message for event in good]
-    assert len(caplog.records) == 2
+    assert len(caplog.records) == 3
     calls = admin.fault(PATH, delay=0.001, times=None)
     task.run()
     assert admin.fault_hits(calls) == 0
     bad.metadata = {}
     bad_too.token = "5"
+    worse.color = Color.RED
     clock.advance(REJECTED_FOR)
     task.run()
-    assert [message for message, _ in on_server(admin)][5:] == ["bad", "bad too"]
+    assert [message for message, _ in on_server(admin)][5:] == ["bad", "bad too", "worse"]
     task.run()
     assert admin.fault_hits(calls) == 1
 

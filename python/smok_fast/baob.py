@@ -48,6 +48,7 @@ class BAOB:
         """Its value. Assign to write it: the server is told about it soon.
 
         :raises KeyError: there is no such BAOB
+        :raises TypeError: assigned something else than bytes
         :raises UnavailableError: assigned on a device that was started without BAOBs
         :raises ValueError: assigned under a key that cannot be a part of a URL
         :raises RuntimeError: the device is closed
@@ -59,6 +60,8 @@ class BAOB:
     def value(self, new_data: bytes) -> None:
         self.device._check_baobs()
         segment(self.key)
+        if not isinstance(new_data, bytes | bytearray | memoryview):
+            raise TypeError(f"the value of a BAOB is bytes, not {type(new_data).__name__}")
         database = self.device.baob_database
         with _writing:
             database.set_baob_value(self.key, new_data, _version(database, self.key) + 1)

@@ -175,6 +175,8 @@ def _read_pem(what: str, source: PEMSource) -> _PEM:
     :param what: ``certificate`` or ``private key``, for messages
     :raises InvalidCredentials: it cannot be read, or is no PEM
     """
+    if not (isinstance(source, str | os.PathLike | bytes) or hasattr(source, "read")):
+        raise InvalidCredentials(f"{what}: a path, a file or bytes are needed, not {source!r:.100}")
     if isinstance(source, str) and "-----BEGIN" in source:
         raise InvalidCredentials(f"{what}: a str must be a path; give the PEM itself as bytes")
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
@@ -509,7 +511,7 @@ def _create(
     )
     if paths.key.exists() and not overwrite:
         raise FileExistsError(
-            f"{paths.key} exists already; ask to overwrite it, or take another place"
+            f"{paths.key} exists already; give overwrite to replace it, or take another folder"
         )
     directory.mkdir(parents=True, exist_ok=True)
     ca, ca_key = _development_ca(paths)

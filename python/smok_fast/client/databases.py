@@ -52,6 +52,7 @@ class Databases:
 
     The parameters are those of :class:`~smok_fast.client.SMOKDevice`.
 
+    :raises TypeError: there are neither events nor a path
     :raises StateInUseError: another process has the state file open
     :raises BufferInUseError: another process has the buffer of samples open
     :ivar state_file: the state file, None if there is none
@@ -75,24 +76,36 @@ class Databases:
         self.events: BaseEventDatabase
         if isinstance(events, BaseEventDatabase):
             self.events = events
+        elif not isinstance(events, str | os.PathLike):
+            raise TypeError(
+                f"evt_database is the path of the state file or an event database, not {events!r}"
+            )
         else:
             self.state_file = state = StateFile(events)
             classes = tuple(state_classes)
             self.events = SQLiteEventDatabase(state, classes=classes)
-            macros = macros or SQLiteMacroDatabase(state)
-            metadata = metadata or SQLiteMetadataDatabase(state)
-            sensors = sensors or SQLiteSensorDatabase(state)
-            baobs = baobs or SQLiteBAOBDatabase(state)
-            predicates = predicates or SQLitePredicateDatabase(state, classes=classes)
-            archives = archives or SQLiteArchivesDatabase(state)
-            sensor_writes = sensor_writes or SQLiteSensorWriteDatabase(state)
-        self.macros = macros or InMemoryMacroDatabase()
-        self.metadata = metadata or InMemoryMetadataDatabase()
-        self.sensors = sensors or InMemorySensorDatabase()
-        self.baobs = baobs or InMemoryBAOBDatabase()
-        self.predicates = predicates or InMemoryPredicateDatabase()
-        self.archives = archives or InMemoryArchivesDatabase()
-        self.sensor_writes = sensor_writes or InMemorySensorWriteDatabase()
+            macros = SQLiteMacroDatabase(state) if macros is None else macros
+            metadata = SQLiteMetadataDatabase(state) if metadata is None else metadata
+            sensors = SQLiteSensorDatabase(state) if sensors is None else sensors
+            baobs = SQLiteBAOBDatabase(state) if baobs is None else baobs
+            predicates = (
+                SQLitePredicateDatabase(state, classes=classes)
+                if predicates is None
+                else predicates
+            )
+            archives = SQLiteArchivesDatabase(state) if archives is None else archives
+            sensor_writes = (
+                SQLiteSensorWriteDatabase(state) if sensor_writes is None else sensor_writes
+            )
+        self.macros = InMemoryMacroDatabase() if macros is None else macros
+        self.metadata = InMemoryMetadataDatabase() if metadata is None else metadata
+        self.sensors = InMemorySensorDatabase() if sensors is None else sensors
+        self.baobs = InMemoryBAOBDatabase() if baobs is None else baobs
+        self.predicates = InMemoryPredicateDatabase() if predicates is None else predicates
+        self.archives = InMemoryArchivesDatabase() if archives is None else archives
+        self.sensor_writes = (
+            InMemorySensorWriteDatabase() if sensor_writes is None else sensor_writes
+        )
         self._own_buffer: NativePathpointDatabase | None = None
         if pathpoints is None:
             pathpoints = self._own_buffer = self._make_buffer(events)

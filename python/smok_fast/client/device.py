@@ -103,9 +103,9 @@ class SMOKDevice:
 
     It starts up to four threads, which are daemons: CommunicatorThread, OrderExecutorThread and
     ArchivingAndMacroThread, which the ``dont_*`` switches can spare, and LogPublisherThread; and a
-    fifth one for NGTT. A call to the server has a timer thread besides while it is under way.
-    :meth:`close` it at the end, or use it as a context manager. Methods may be called by any
-    thread, unless they say that a certain thread calls them: those are there to be overridden.
+    fifth one for NGTT, ``ngtt uplink``. A call to the server has a timer thread besides while it is
+    under way. :meth:`close` it at the end, or use it as a context manager. Methods may be called by
+    any thread, unless they say that a certain thread calls them: those are there to be overridden.
 
     :param cert: the device certificate: a path, a file-like object, or its PEM as bytes
     :param priv_key: its private key; likewise
@@ -156,6 +156,7 @@ class SMOKDevice:
         plain data, to be kept in the state file; see :class:`~smok_fast.extras.SQLiteEventDatabase`
 
     :raises InvalidCredentials: certificate or key cannot be used; the message says which and why
+    :raises TypeError: ``evt_database`` is neither a path nor an event database
     :raises StateInUseError: the state file belongs to another device that runs
     :raises UnavailableError: a CA certificate is configured, but cannot be read
     :raises ValueError: the arguments contradict each other
@@ -513,7 +514,7 @@ class SMOKDevice:
 
     def on_successful_sync(self, *args: Any, **kwargs: Any) -> None:
         """Override it to learn that the server has answered. Called by CommunicatorThread after
-        each conversation.
+        each conversation, and by threads of yours that ask for the device info.
 
         :param args: nothing yet
         :param kwargs: nothing yet
@@ -521,7 +522,7 @@ class SMOKDevice:
 
     def on_failed_sync(self, *args: Any, **kwargs: Any) -> None:
         """Override it to learn that the server does not answer. Called by CommunicatorThread for
-        each try that failed.
+        each try that failed, and by threads of yours that ask for the device info.
 
         :param args: nothing yet
         :param kwargs: nothing yet
@@ -673,11 +674,17 @@ class SMOKDevice:
         soon after the start and every ``archives_interval`` seconds, if only an empty one.
 
         :param instructions: names of pathpoints by interval in seconds, from 0.01
-        :raises TypeError: the names of an interval are one text instead of a sequence of names
+        :raises TypeError: the names of an interval are one text instead of a sequence of names, or
+            an interval is no number
+        :raises ValueError: an interval is not above zero
         :raises UnavailableError: archiving is switched off
         :raises RuntimeError: the device is closed
         """
         for interval, names in instructions.items():
+            if not isinstance(interval, int | float):
+                raise TypeError(f"archives at interval {interval!r}: it is no number")
+            if not interval > 0:
+                raise ValueError(f"archives at interval {interval}: it is not above zero")
             if isinstance(names, str):
                 raise TypeError(
                     f"archives at interval {interval}: [{names!r}] is a sequence of names,"
@@ -697,12 +704,16 @@ class SMOKDevice:
         :param secs: the sections; each is a Future that ends when its orders have been executed,
             however they went
         :return: the last one of them
+        :raises TypeError: one is no section: then none of them is executed
         :raises UnavailableError: everything is switched off that needs OrderExecutorThread
         :raises RuntimeError: the device is closed
         """
         self._check_open()
         if self.executor is None:
             raise UnavailableError("the device was started without OrderExecutorThread")
+        for section in secs:
+            if not isinstance(section, Section):
+                raise TypeError(f"sections are executed, as in Section([order]); got {section!r}")
         for section in secs:
             self._order_queue.put(section, section.is_joinable())
         return secs[-1] if secs else None
@@ -793,7 +804,8 @@ class SMOKDevice:
     # ------------------------------------------------------------------
 
     def get_sensor(self, tag_set: set[str] | str) -> Sensor:
-        """A sensor. Blocks until the sensors were fetched once.
+        """A sensor. Blocks until the sensors were fetched once, without a link for ever: what the
+        last run knew is in ``sensor_database``.
 
         :param tag_set: the words of its tag name, as a set or in one text
         :raises KeyError: there is no such sensor
@@ -805,7 +817,7 @@ class SMOKDevice:
         return self.sensor_database.get_sensor(fqtsify(tag_set))
 
     def get_all_sensors(self) -> Iterator[Sensor]:
-        """All sensors. Blocks until the sensors were fetched once.
+        """All sensors. Blocks like :meth:`get_sensor`.
 
         :raises RuntimeError: the device is closed
         """
@@ -819,9 +831,12 @@ class SMOKDevice:
         not log by itself.
 
         :param sw: who wrote what
+        :raises TypeError: it is no SensorWriteEvent
         :raises RuntimeError: the device is closed
         """
         self._check_open()
+        if not isinstance(sw, SensorWriteEvent):
+            raise TypeError(f"a SensorWriteEvent is logged, got {sw!r}")
         self.sensor_write_database.add_sw(sw)
         self._sensor_writes.request()
         self._wake_communicator()
@@ -875,8 +890,8 @@ class SMOKDevice:
     def register_statistic(
         self, stat: type[BaseStatistic], predicate: Callable[[str, dict[str, Any]], bool]
     ) -> StatisticRegistration:
-        """Have a class serve predicates. Those that wait for it get instances soon, by
-        CommunicatorThread.
+        """Have a class serve predicates. Those that wait for it get instances with the next tick,
+        within a minute, by CommunicatorThread.
 
         :param stat: the class
         :param predicate: called with a statistic's name and its configuration; tells whether the
@@ -887,7 +902,7 @@ class SMOKDevice:
         :raises RuntimeError: the device is closed
         """
         self._check_predicates()
-        if not issubclass(stat, BaseStatistic):
+        if not (isinstance(stat, type) and issubclass(stat, BaseStatistic)):
             raise TypeError(f"{stat!r} is no subclass of BaseStatistic")
         registration = StatisticRegistration(predicate, stat)
         self.statistic_registration.add(registration)
@@ -929,6 +944,7 @@ class SMOKDevice:
         :param message: what to tell people
         :param metadata: whatever else
         :return: the event
+        :raises ValueError: there is no such colour
         :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """

@@ -160,6 +160,7 @@ class BaseStatistic(abc.ABC):
         :param color: how severe it is
         :param metadata: what to note in the event, besides the predicate's ID
         :returns: the event, or None if the predicate keeps silent
+        :raises ValueError: there is no such colour
         """
         if self._is_silenced():
             return None

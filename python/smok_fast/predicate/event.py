@@ -33,6 +33,7 @@ class Event:
     :param message: what happened, for people
     :param handled_by: user who handles it, if any
     :param metadata: anything else, text under text
+    :raises ValueError: there is no such colour
     :ivar uuid: UUID given by the server, None before
     :ivar provisional_uuid: UUID given by the device; None if the server's was known from the start
     """
@@ -68,7 +69,7 @@ class Event:
         self.provisional_uuid = uuid.uuid4().hex if uuid_ is None else None
         self.started_on = int(time.time()) if started_on is None else started_on
         self.ended_on = ended_on
-        self.color = color
+        self.color = Color(color)
         self.is_point = is_point
         self.token = token
         self.group = group

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from smok_fast.minijson import EncodingError
 from smok_fast.sync.base import Rejections, SyncTask, UnusableAnswer, send_in_parts
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class EventsTask(SyncTask):
     def _send(self, events: Sequence[Event]) -> list[str | None]:
         """Send events; gives their UUIDs, None for each that the server has given none."""
         answer = self._call(
-            self.device.api.post, "/v1/device/alarms", json=[event.to_json() for event in events]
+            self.device.api.post, "/v1/device/alarms", json=[_content(event) for event in events]
         )
         if not isinstance(answer, list):
             raise UnusableAnswer("a list of UUIDs", answer)
@@ -85,6 +86,17 @@ class EventsTask(SyncTask):
                 self._rejections.discard(event)
             uuids.append(uuid)
         return uuids
+
+
+def _content(event: Event) -> dict[str, Any]:
+    """An event as the server wants it; one that cannot be sent must not hold up the others.
+
+    :raises EncodingError: somebody has put something into it that does not belong there
+    """
+    try:
+        return event.to_json()
+    except Exception as error:
+        raise EncodingError(repr(error)) from error
 
 
 def _uuid(entry: object) -> str | None:
