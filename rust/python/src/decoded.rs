@@ -12,12 +12,12 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyString};
 use self_cell::self_cell;
 use smok_core::order::{
-    AdviseLevel, Decoded, Disposition, Format, Order, decode_sections as decode_body,
+    Decoded, Disposition, Format, Order, decode_sections as decode_body,
     encode_section as encode_orders,
 };
 
 use crate::minijson::{decoding_error, encoding_error};
-use crate::order::{ReadOrder, SysctlOrder, WaitOrder, WriteOrder, from_python, to_python};
+use crate::order::{Access, ReadOrder, SysctlOrder, WaitOrder, WriteOrder, from_python, to_python};
 use crate::value;
 
 self_cell!(
@@ -212,23 +212,6 @@ pub enum OneOrder<'a, 'py> {
     Object(Bound<'py, PyAny>),
     /// As it came, and the object that it has become.
     Decoded(&'a Order<'a>, OnceCell<Bound<'py, PyAny>>),
-}
-
-/// What an order does to a pathpoint.
-pub enum Access<'py> {
-    /// It reads it.
-    Read {
-        path: Bound<'py, PyString>,
-        advise: AdviseLevel,
-    },
-    /// It writes to it.
-    Write {
-        path: Bound<'py, PyString>,
-        value: Bound<'py, PyAny>,
-        advise: AdviseLevel,
-        /// When it is too late for it, in seconds since the epoch.
-        stale_after: Option<f64>,
-    },
 }
 
 impl<'py> OneOrder<'_, 'py> {

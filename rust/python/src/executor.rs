@@ -24,8 +24,8 @@ use smok_core::clock::{self, Moment};
 use smok_core::order::AdviseLevel;
 use smok_core::value::Reason;
 
-use crate::decoded::{Access, OneOrder, Orders};
-use crate::order::{advise_level, is_valid_now};
+use crate::decoded::{OneOrder, Orders};
+use crate::order::{Access, advise_level, is_valid_now};
 use crate::pathpoint::PathpointCore;
 use crate::{callback, errors};
 

@@ -13,9 +13,25 @@ use smok_core::order::{
     AdviseLevel, Order as CoreOrder, OrderError, OrderType, Tries, decode_order, is_valid, is_wait,
 };
 
-use crate::decoded::Access;
 use crate::minijson::{EncodingError, decoding_error, encode};
 use crate::value;
+
+/// What an order does to a pathpoint.
+pub enum Access<'py> {
+    /// It reads it.
+    Read {
+        path: Bound<'py, PyString>,
+        advise: AdviseLevel,
+    },
+    /// It writes to it.
+    Write {
+        path: Bound<'py, PyString>,
+        value: Bound<'py, PyAny>,
+        advise: AdviseLevel,
+        /// When it is too late for it, in seconds since the epoch.
+        stale_after: Option<f64>,
+    },
+}
 
 /// Base class of all orders.
 #[pyclass(frozen, subclass, module = "smok_fast.pathpoint.orders")]
