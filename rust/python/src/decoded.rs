@@ -23,7 +23,7 @@ use crate::value;
 self_cell!(
     /// What the server sent, and what it says.
     struct Body {
-        owner: Vec<u8>,
+        owner: Py<PyBytes>,
 
         #[covariant]
         dependent: Decoded,
@@ -88,7 +88,7 @@ type SectionParts = (DecodedOrders, u8);
 #[pyfunction]
 pub fn decode_sections(
     py: Python<'_>,
-    body: &[u8],
+    body: Py<PyBytes>,
     minijson: bool,
 ) -> PyResult<(Vec<SectionParts>, Vec<String>)> {
     let format = if minijson {
@@ -96,9 +96,11 @@ pub fn decode_sections(
     } else {
         Format::Json
     };
-    let body = py
-        .detach(|| Body::try_new(body.to_vec(), |body| decode_body(body, format)))
-        .map_err(decoding_error)?;
+    let body = Body::try_new(body, |body| {
+        let body = body.as_bytes(py);
+        py.detach(|| decode_body(body, format))
+    })
+    .map_err(decoding_error)?;
     let body = Arc::new(body);
     let decoded = body.borrow_dependent();
     let of_section = |section| DecodedOrders {
