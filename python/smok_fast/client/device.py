@@ -144,6 +144,8 @@ class SMOKDevice:
         :func:`~smok_fast.client.certificate.ca_cert_files`
     :param orders_interval: seconds between two polls for orders; they are asked for after each
         upload, too
+    :param pathpoints_interval: seconds between two questions for the storage levels of pathpoints;
+        they are asked for after each registration, too
     :param sensors_interval: seconds between two fetches of the sensors
     :param predicates_interval: seconds between two fetches of the predicates
     :param baobs_interval: seconds between two comparisons of BAOBs
@@ -202,6 +204,7 @@ class SMOKDevice:
         ngtt: str | None = None,
         ca_certs: str | os.PathLike[str] | None = None,
         orders_interval: float = 60.0,
+        pathpoints_interval: float = 600.0,
         sensors_interval: float = 300.0,
         predicates_interval: float = 300.0,
         baobs_interval: float = 3600.0,
@@ -290,7 +293,7 @@ class SMOKDevice:
 
             self._messages = MessagesTask(self)
             self._orders = OrdersTask(self, interval=orders_interval)
-            self._pathpoints = PathpointsTask(self)
+            self._pathpoints = PathpointsTask(self, interval=pathpoints_interval)
             self._sensors = SensorsTask(self, interval=sensors_interval)
             self._predicates = PredicatesTask(self, interval=predicates_interval)
             self._baobs = BAOBsTask(self, interval=baobs_interval)

@@ -108,8 +108,8 @@ class Pathpoint(PathpointCore):
         return None
 
     def on_new_storage_level(self, new_storage_level: StorageLevel) -> None:
-        """Take over a new storage level. Called by CommunicatorThread; call super() when you
-        override it.
+        """Take over a storage level that was set on the server, which is asked for them every 10
+        minutes. Called by CommunicatorThread; call super() when you override it.
 
         :param new_storage_level: the new level
         """
