@@ -377,7 +377,9 @@ class PathpointCore:
         timestamp that is not above the current one is ignored with a UserWarning; a value that the
         pathpoint cannot hold is logged, and is a failure with reason TYPE.
 
-        :param timestamp: milliseconds since the epoch
+        :param timestamp: milliseconds since the epoch, as in ``time.time_ns() // 1_000_000``. That
+            it is none in seconds is not checked: such a value is of January 1970, and everything
+            that is recorded in milliseconds is newer
         :param value: the value, or an OperationFailedError
         :raises InstanceNotReady: it is attached to no device
         """
@@ -387,8 +389,9 @@ class PathpointCore:
         Those that are not newer than the ones before are left out and counted; a value that the
         pathpoint cannot hold is logged, and is a failure with reason TYPE.
 
-        :param timestamps: milliseconds since the epoch, rising: a buffer of format ``q``, such as
-            ``array.array("q")`` or a NumPy array of int64, or a sequence of int
+        :param timestamps: milliseconds (not seconds, see above) since the epoch, rising: a buffer
+            of format ``q``, such as ``array.array("q")`` or a NumPy array of int64, or a sequence
+            of int
         :param values: as many values: a buffer of format ``q`` or ``d``, or a sequence of values
             and OperationFailedErrors
         :return: how many were recorded

@@ -947,11 +947,15 @@ class SMOKDevice:
         :param message: what to tell people
         :param metadata: whatever else
         :return: the event
+        :raises TypeError: a time is no number
         :raises ValueError: there is no such colour
         :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
         self._check_predicates()
+        _check_seconds("started_on", started_on)
+        if ended_on is not None:
+            _check_seconds("ended_on", ended_on)
         event = Event(
             None,
             started_on,
@@ -973,11 +977,14 @@ class SMOKDevice:
 
         :param event: an open event
         :param timestamp: when it ended, in seconds since the epoch; now by default
+        :raises TypeError: the time is no number
         :raises ValueError: it is closed already
         :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
         self._check_predicates()
+        if timestamp is not None:
+            _check_seconds("timestamp", timestamp)
         if event.is_closed():
             raise ValueError("the event is closed already")
         event.ended_on = int(time.time()) if timestamp is None else timestamp
@@ -1127,3 +1134,8 @@ class SMOKDevice:
         return b"".join(
             (self.cert_data, get_dev_ca_cert(self.ca_certs), get_root_cert(self.ca_certs))
         )
+
+
+def _check_seconds(what: str, when: object) -> None:
+    if isinstance(when, bool) or not isinstance(when, int | float):
+        raise TypeError(f"{what} is in seconds since the epoch, not {when!r:.100}")

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smok_fast import minijson
@@ -158,7 +159,10 @@ class NativePathpointDatabase(BasePathpointDatabase):
     :param quarantine: where samples go that the server rejects
     :ivar buffer: the native buffer
     :ivar quarantine: samples that the server has rejected
+    :ivar path: the folder of the buffer, None if it is in memory
     """
+
+    path: Path | None = None
 
     def __init__(self, buffer: Buffer, quarantine: Quarantine) -> None:
         self.buffer = buffer
@@ -184,7 +188,7 @@ class NativePathpointDatabase(BasePathpointDatabase):
         try:
             self.buffer.close()
         except OSError as error:
-            logger.error("Samples could not be saved: %s", error)
+            logger.error("Samples could not be saved in %s: %s", self.path, error)
         self.checkpoint()
         self.quarantine.close()
 
