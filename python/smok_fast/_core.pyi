@@ -475,13 +475,18 @@ def loads(data: bytes | bytearray | memoryview, /) -> Any:
 # Orders: see smok_fast.pathpoint.orders
 
 class Order:
-    """Base class of all orders."""
+    """Base class of all orders. They are made by any thread: of those of the server, by the one
+    that looks at them first.
+    """
 
     def __new__(cls) -> Order: ...
 
 @final
 class ReadOrder(Order):
     """An order to read a pathpoint.
+
+    Its methods may be called by any thread. ``fail`` is called by OrderExecutorThread, or by an
+    execution loop of yours.
 
     :param pathpoint: its name
     :param advise: how hard to try: 3 times for ADVISE, 20 times for FORCE
@@ -518,6 +523,9 @@ class ReadOrder(Order):
 @final
 class WriteOrder(Order):
     """An order to write a value to a pathpoint.
+
+    Its methods may be called by any thread. ``fail`` is called by OrderExecutorThread, or by an
+    execution loop of yours.
 
     :param pathpoint: its name
     :param value: what to write; kept as it is given, coerced when it is written
@@ -574,6 +582,9 @@ class WriteOrder(Order):
 class MessageOrder(Order):
     """An order to tell the server that a message arrived. It is tried 3 times.
 
+    Its methods may be called by any thread. ``fail`` is called by CommunicatorThread, or by an
+    execution loop of yours.
+
     :param uuid: the message's identifier
     """
 
@@ -602,7 +613,7 @@ class MessageOrder(Order):
 
 @final
 class WaitOrder(Order):
-    """An order to wait. Of several in one section the longest counts.
+    """An order to wait. Of several in one section the longest counts. May be used by any thread.
 
     :param period: how long, in seconds
     :raises ValueError: it is negative, not a number, or longer than a clock can count (292 years)
@@ -623,7 +634,7 @@ class WaitOrder(Order):
 
 @final
 class SysctlOrder(Order):
-    """An order that the device's program defines the meaning of.
+    """An order that the device's program defines the meaning of. May be used by any thread.
 
     :param op_type: what to do
     :param op_args: what to do it with
@@ -805,7 +816,8 @@ class ModbusQuery:
 
 @final
 class RegisterName:
-    """What the name of a MODBUS pathpoint says; see :mod:`smok_fast.modbus.names`.
+    """What the name of a MODBUS pathpoint says; see :mod:`smok_fast.modbus.names`. It does not
+    change, and may be used by any thread.
 
     :param name: name of the pathpoint, as ``W1r4002``
     :raises ValueError: it is not the name of a register; the message says why

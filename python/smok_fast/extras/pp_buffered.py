@@ -106,7 +106,7 @@ class BufferedPathpointDatabase(NativePathpointDatabase):
 
     def close(self) -> None:
         """Make durable what is not, and let go of the folder. What is recorded later is lost. No-op
-        if called more than once; what goes wrong is logged.
+        if called more than once; what goes wrong is logged. May be called by any thread.
         """
         self._finalizer.detach()
         super().close()
