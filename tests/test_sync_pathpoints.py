@@ -177,4 +177,7 @@ def test_a_pathpoint_that_fails_to_take_over_its_level_keeps_none_from_it(
     clock.advance(5)
     assert run_if_due(task, clock)
     assert pathpoint.levels == [PERMANENT]
-    assert "of the user's" in caplog.text
+    clock.advance(5)
+    assert run_if_due(task, clock)
+    said = """pathpoint W1 did not take over its storage level: ValueError("of the user's")"""
+    assert caplog.messages.count(said) == 1, "it is logged once an hour"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smok_fast.basics import StorageLevel
+from smok_fast.pathpoint import reports
 from smok_fast.sync.base import Rejections, SyncTask, logger, parse_each, send_in_parts, text
 
 if TYPE_CHECKING:
@@ -106,10 +107,9 @@ class PathpointsTask(SyncTask):
                 pathpoint.on_new_storage_level(level)
         except KeyError:
             logger.debug("The server knows pathpoint %s, this device does not", name)
-        except Exception:
-            if self.device.closed:  # which is why
-                return
-            logger.exception("Pathpoint %s did not take over storage level %s", name, level)
+        except Exception as error:
+            if not self.device.closed:  # which would be why
+                reports.storage_level_raised(name, error)
 
 
 def _parse(entry: Mapping[str, Any]) -> tuple[str, StorageLevel]:
