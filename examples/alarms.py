@@ -13,10 +13,10 @@ What they watch over is configured on the server, as predicates (docs/statistics
     curl "$ADMIN/events?device=boiler-1"
 """
 
+import argparse
 import logging
 import math
 import signal
-import sys
 import threading
 import time
 
@@ -66,12 +66,17 @@ class Frozen(BaseStatistic):
 
 def main():
     """Run until told to end."""
+    parser = argparse.ArgumentParser(description="A device that watches over itself.")
+    parser.add_argument("certificate", help="device certificate, PEM")
+    parser.add_argument("key", help="its private key, PEM")
+    arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     logging.basicConfig(level=logging.INFO)
     # The threads are started once everything is registered.
-    with SMOKDevice(*sys.argv[1:], "alarms-state", delayed_boot=True) as device:
+    files = arguments.certificate, arguments.key, "alarms-state"
+    with SMOKDevice(*files, delayed_boot=True) as device:
         Thermometer(device, "d_temperature")
         device.register_statistic(ThresholdStatistic, lambda name, _: name == "threshold")
         device.register_statistic(Frozen, lambda name, _: name == "frozen")

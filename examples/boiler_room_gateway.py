@@ -6,9 +6,9 @@ The first two arguments are what ``smok-fast cert new`` or SMOK made; the others
 MODBUS TCP server is.
 """
 
+import argparse
 import logging
 import signal
-import sys
 import threading
 
 from smok_fast.basics import StorageLevel
@@ -34,7 +34,7 @@ class Gateway(SMOKDevice):
 
     def __init__(self, certificate, key, host, port):
         # Before the base class, which starts threads that ask for pathpoints.
-        self.modbus = TcpClient(host, int(port))
+        self.modbus = TcpClient(host, port)
         super().__init__(certificate, key, "gateway-state")
 
     def provide_unknown_pathpoint(self, name, storage_level=StorageLevel.TREND):
@@ -52,11 +52,17 @@ class Gateway(SMOKDevice):
 
 def main():
     """Run until told to end."""
+    parser = argparse.ArgumentParser(description="A gateway between a MODBUS server and SMOK.")
+    parser.add_argument("certificate", help="device certificate, PEM")
+    parser.add_argument("key", help="its private key, PEM")
+    parser.add_argument("host", help="where the MODBUS TCP server is")
+    parser.add_argument("port", help="its port", type=int)
+    arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     logging.basicConfig(level=logging.INFO)
-    with Gateway(*sys.argv[1:]) as gateway:
+    with Gateway(arguments.certificate, arguments.key, arguments.host, arguments.port) as gateway:
         # What is logged here can be read on the server as well.
         handler = SMOKLogHandler(gateway, "gateway")
         logging.getLogger().addHandler(handler)

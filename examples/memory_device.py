@@ -7,9 +7,9 @@
 Have the server archive a pathpoint or write to one, as README shows. Ctrl-C or SIGTERM ends it.
 """
 
+import argparse
 import logging
 import signal
-import sys
 import threading
 
 from smok_fast.basics import StorageLevel
@@ -52,14 +52,17 @@ class MemoryDevice(SMOKDevice):
 
 def main():
     """Run until told to end."""
+    parser = argparse.ArgumentParser(description="A device whose pathpoints live in memory.")
+    parser.add_argument("certificate", help="device certificate, PEM")
+    parser.add_argument("key", help="its private key, PEM")
+    arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     logging.basicConfig(level=logging.INFO)
-    certificate, key = sys.argv[1:]
     # The third argument names the device's state file. Leaving the block closes the device: what
     # waits is uploaded, and its threads end.
-    with MemoryDevice(certificate, key, "memory-state") as device:
+    with MemoryDevice(arguments.certificate, arguments.key, "memory-state") as device:
         print(f"device {device.device_id} talks to {device.url}", flush=True)
         stop.wait()
 

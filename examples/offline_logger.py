@@ -9,9 +9,9 @@ The file holds a number, which is recorded ten times a second. Nobody orders thi
 only uploads.
 """
 
+import argparse
 import logging
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -58,20 +58,24 @@ def measure(path):
 
 def main():
     """Run until told to end."""
+    parser = argparse.ArgumentParser(description="Records the number in a file.")
+    parser.add_argument("certificate", help="device certificate, PEM")
+    parser.add_argument("key", help="its private key, PEM")
+    parser.add_argument("path", help="file that holds a number", type=Path)
+    arguments = parser.parse_args()
     # Signals are waited for instead of handled. Blocked before there are threads, which inherit it.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     logging.basicConfig(level=logging.INFO)
-    certificate, key, path = sys.argv[1:]
-    with Logger(certificate, key) as device:
+    with Logger(arguments.certificate, arguments.key) as device:
         pathpoint = Pathpoint(device, "d_measured")
         timestamp = 0
-        logging.info("Recording %s", path)
+        logging.info("Recording %s", arguments.path)
         while True:
             signalled = signal.sigtimedwait(SIGNALS, INTERVAL)
             if signalled is None:
                 # Milliseconds since the epoch, each above the one before: clocks may be set back
                 timestamp = max(time.time_ns() // 1_000_000, timestamp + 1)
-                pathpoint.set_new_value(timestamp, measure(Path(path)))
+                pathpoint.set_new_value(timestamp, measure(arguments.path))
             elif signalled.si_signo in (signal.SIGUSR1, signal.SIGUSR2):
                 device.allow_sync = signalled.si_signo == signal.SIGUSR1
                 logging.info("Uploading: %s", device.allow_sync)

@@ -7,9 +7,9 @@ be joined waits for all that went before it.
     python own_execution_loop.py certs/device.crt certs/device.key
 """
 
+import argparse
 import logging
 import signal
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -106,11 +106,15 @@ class RadioDevice(SMOKDevice):
 
 def main():
     """Run until told to end."""
+    parser = argparse.ArgumentParser(description="A device with an execution loop of its own.")
+    parser.add_argument("certificate", help="device certificate, PEM")
+    parser.add_argument("key", help="its private key, PEM")
+    arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     logging.basicConfig(level=logging.INFO)
-    with RadioDevice(*sys.argv[1:]):
+    with RadioDevice(arguments.certificate, arguments.key):
         stop.wait()
 
 

@@ -7,17 +7,24 @@ as its kind and its parameters: ``method(path, storage_level=…)``.
 
 from __future__ import annotations
 
+import ast
 import enum
 import functools
 import importlib
 import inspect
 import json
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from smok_fast import extras
+from smok_fast.ngtt.protocol import NGTTFrame
+from smok_fast.pathpoint import Section
+from smok_fast.predicate import DisabledTime, Event, Time
 
 SURFACE: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent / "data" / "api_surface.json").read_text(encoding="utf-8")
@@ -160,6 +167,12 @@ def test_it_is_documented(item: Item) -> None:
     assert text is not None and len(text.split()) > 1
 
 
+#: The words that tell which thread calls something.
+THREAD = re.compile(
+    r"Thread|any\s+thread|the\s+thread|user\s+threads|several\s+threads|constructor\s+of"
+    r"|by\s+whoever|by\s+statistics"
+)
+
 #: What users override, and the library calls.
 OVERRIDDEN = re.compile(
     r"\.SMOKDevice\.(on_\w+|provide_unknown_pathpoint|execute_section|sync_sections|execute_sysctl)$"
@@ -171,6 +184,42 @@ OVERRIDDEN = re.compile(
 @each([item for item in MEMBERS if OVERRIDDEN.search(str(item))])
 def test_what_users_override_says_which_thread_calls_it(item: Item) -> None:
     told = f"{item.owner.__doc__}\n{inspect.getdoc(getattr(item.owner, str(item.member)))}"
-    assert re.search(
-        r"Thread|any thread|the thread|user threads|several threads|constructor of", told
-    )
+    assert THREAD.search(told)
+
+
+def is_public_class(what: object, module: str) -> bool:
+    return inspect.isclass(what) and what.__module__ == module and not what.__name__.startswith("_")
+
+
+def classes_that_tell() -> list[type]:
+    """Classes whose members, each or all together, say which thread calls them."""
+    found: list[type] = [Section, Event, Time, DisabledTime, NGTTFrame]
+    for file in pkgutil.iter_modules(extras.__path__, f"{extras.__name__}."):
+        module = importlib.import_module(file.name)
+        found += [what for what in vars(module).values() if is_public_class(what, file.name)]
+    return found
+
+
+@pytest.mark.parametrize("cls", classes_that_tell(), ids=lambda cls: cls.__name__)
+def test_what_a_class_has_says_which_thread_calls_it(cls: type) -> None:
+    own = inspect.getdoc(cls) if "__doc__" in vars(cls) else ""
+    if THREAD.search(own or ""):
+        return
+    silent = [
+        name
+        for name, member in vars(cls).items()
+        if not name.startswith("_")
+        and (inspect.isfunction(member) or isinstance(member, property | classmethod))
+        and not THREAD.search(member.__doc__ or "")
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    "name", ["ReadOrder", "WriteOrder", "MessageOrder", "WaitOrder", "SysctlOrder", "RegisterName"]
+)
+def test_a_native_class_says_which_thread_calls_it(name: str) -> None:
+    stub = Path(extras.__file__).parents[1] / "_core.pyi"
+    tree = ast.parse(stub.read_text(encoding="utf-8"))
+    (found,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name]
+    assert THREAD.search(ast.get_docstring(found) or "")

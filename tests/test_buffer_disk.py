@@ -428,3 +428,21 @@ def test_memory_is_bounded_while_offline_with_a_full_disk(disk: Path, filler: Fi
     assert found["growth"] < 20
     assert found["kept"] + found["dropped"] == 10_000_000
     assert found["dropped"] > 0
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "given"])
+def test_samples_that_cannot_be_saved_at_the_end_are_told_with_their_folder(
+    own: bool, disk: Path, make_offline_device: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = disk / ("state.buffer" if own else "samples")
+    given = None if own else BufferedPathpointDatabase(folder, **OPTIONS)
+    device = make_offline_device(evt_database=disk / "state", pp_database=given)
+    filler = Filler(disk)
+    record(Pathpoint(device, "W1"), 1, noise(10_000))
+    filler.fill()
+    device.close()
+    if given is not None:
+        given.close()
+    said = [r.getMessage() for r in caplog.records if "could not be saved" in r.getMessage()]
+    assert said
+    assert all(message.startswith(f"Samples could not be saved in {folder}: ") for message in said)

@@ -229,6 +229,24 @@ def test_the_third_argument_may_be_a_path(start: Callable[..., SMOKDevice], tmp_
         device.close()
 
 
+@pytest.mark.parametrize("when", ["now", "1700000000", True, [1], datetime.datetime.now])
+def test_a_time_of_an_event_that_is_no_number_is_refused(
+    when: Any, start: Callable[..., SMOKDevice]
+) -> None:
+    device = start()
+    rest = (1, False, "token", "group", "message")
+    with pytest.raises(TypeError, match="started_on is in seconds"):
+        device.open_event(when, None, *rest)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="ended_on is in seconds"):
+        device.open_event(1, when, *rest)  # type: ignore[arg-type]
+    event = device.open_event(1, None, *rest)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="timestamp is in seconds"):
+        device.close_event(event, when)
+    assert list(device.get_all_open_events()) == [event]
+    device.close_event(event, 2)
+    assert [event.ended_on for event in device.get_all_events()] == [2]
+
+
 @pytest.mark.parametrize("place", [None, 5])
 def test_a_third_argument_that_is_no_place_is_refused(
     place: Any, start: Callable[..., SMOKDevice], environment: Path

@@ -113,6 +113,16 @@ def test_every_example_is_run_by_a_test_and_fits_on_three_screens() -> None:
         assert len(program.read_text(encoding="utf-8").splitlines()) <= 150
 
 
+@pytest.mark.parametrize("name", [program.name for program in sorted(EXAMPLES.glob("*.py"))])
+def test_an_example_without_its_arguments_says_how_to_use_it(name: str, tmp_path: Path) -> None:
+    for arguments in ([], ["device.crt"], ["device.crt", "device.key", "1", "2", "3"]):
+        program = [sys.executable, str(EXAMPLES / name), *arguments]
+        ended = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert ended.returncode == 2
+        assert ended.stderr.startswith(f"usage: {name} [-h] certificate key")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_memory_device(run: Any, admin: Admin) -> None:
     admin.set_archives(DEVICE_ID, [{"interval": 0.1, "pathpoints": ["W1", "u_name"]}])
     admin.queue_orders(DEVICE_ID, [order(write("W1", 70_000), write("u_name", "boiler"))])

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pathpoint_support import SOON, TIMEOUT, scripted
 from smok_fast.client import SMOKDevice
 from smok_fast.macro import Macro
 from smok_fast.pathpoint import AdviseLevel, Section, WriteOrder
+from smok_fast.testing import wait_until
 
 
 class Recording(SMOKDevice):
@@ -134,3 +136,37 @@ def test_a_macro_looks_at_the_clock_by_itself(device: Recording) -> None:
     long_ago_and_far_ahead.execute(device)
     assert len(device.sections) == 1
     assert not long_ago_and_far_ahead.should_execute()
+
+
+def test_writes_that_fail_are_executed_and_the_log_names_macro_and_pathpoint(
+    make_offline_device: Callable[..., SMOKDevice],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("smok_fast.threads.execution.FIRST_PAUSE", 0.0)
+    device = make_offline_device()
+    scripted(device, "W1").writing = TIMEOUT
+    good = scripted(device, "W2")
+    macro = Macro("m", {"W1": 5, "W2": 6, "W3": 7}, [100])
+    macro.execute(device, 1000)
+    done = device.macros_database.get_done_macros
+    wait_until(lambda: list(done()) == [("m", 100)], SOON)
+    assert good.log == [("write", "W2", 6)]
+    said = [r.getMessage() for r in caplog.records if r.name == "smok_fast.macro"]
+    assert said == [
+        "Macro m of 100: there is no pathpoint W3, which counts as written",
+        "Macro m of 100: writing W1 has failed for good, it counts as written",
+    ]
+
+
+def test_an_execution_loop_of_the_users_needs_no_pathpoints_for_macros(
+    make_offline_device: Callable[..., SMOKDevice], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Own(SMOKDevice):
+        def execute_section(self, section: Section) -> None:
+            pass
+
+    device = make_offline_device(Own)
+    Macro("m", {"W1": 5}, [100]).execute(device, 1000)
+    wait_until(lambda: list(device.macros_database.get_done_macros()), SOON)
+    assert [r for r in caplog.records if r.name == "smok_fast.macro"] == []

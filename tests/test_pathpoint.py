@@ -415,8 +415,27 @@ def test_both_forms_of_the_constructor_mean_the_same(offline_device: SMOKDevice)
 def test_arguments_that_would_be_lost_without_a_device_are_refused() -> None:
     with pytest.raises(TypeError, match="by name"):
         Pathpoint("W1", StorageLevel.TREND, print)  # type: ignore[arg-type] # refused
+    with pytest.raises(TypeError, match="is a storage level, not 'W2'"):
+        Pathpoint("W1", "W2")
     with pytest.raises(TypeError, match="needs a name"):
         Pathpoint(None)
+
+
+@pytest.mark.parametrize("level", [5, -1, 2])
+def test_a_storage_level_that_there_is_not_is_refused(
+    offline_device: SMOKDevice, level: Any
+) -> None:
+    for make in (
+        lambda: Pathpoint(offline_device, "W1", level),
+        lambda: Pathpoint(None, "W1", level),
+        lambda: Pathpoint("W1", level),
+        lambda: Pathpoint("W1", storage_level=level),
+    ):
+        with pytest.raises(ValueError, match=f"{level} is not a valid StorageLevel"):
+            make()
+    assert offline_device.pathpoints == {}
+    for made in (Pathpoint("W1", 0), Pathpoint("W1", storage_level=0)):  # type: ignore[arg-type]
+        assert made.storage_level is StorageLevel.PERMANENT
 
 
 @pytest.mark.parametrize("name", ["", "x1", "r", "rx{W1}"])

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -28,13 +29,14 @@ from smok_fast.pathpoint import AdviseLevel, Pathpoint, PathpointValueType, Sect
 from smok_fast.predicate import BaseStatistic, Color
 from smok_fast.sensor import SensorWriteEvent
 from smok_fast.server import LocalServer
-from smok_fast.testing import wait_until
+from smok_fast.testing import Admin, wait_until
 
 MAIN = "MainThread"
 COMMUNICATOR = "CommunicatorThread"
 EXECUTOR = "OrderExecutorThread"
 ARCHIVING = "ArchivingAndMacroThread"
 LOGS = "LogPublisherThread"
+POOL = "a thread of the program's own"
 
 #: Names of the threads that have called something, by what they have called.
 Calls = dict[str, set[str]]
@@ -78,6 +80,7 @@ class Noting(BaseStatistic):
 
     def on_tick(self) -> None:
         self.note("on_tick")
+        self.device.metadata.get("of the statistic")
 
     def on_offline(self) -> None:
         self.note("on_offline")
@@ -114,6 +117,16 @@ class Register(Pathpoint):
     def on_new_storage_level(self, new_storage_level: StorageLevel) -> None:
         super().on_new_storage_level(new_storage_level)
         self.note("on_new_storage_level")
+
+
+class Pooled(Register):
+    """What it reads comes by a Future, which the test completes."""
+
+    future: Future[Any]
+
+    def on_read(self, advise: AdviseLevel) -> Any:
+        self.future = Future()
+        return self.future
 
 
 class Everything(SMOKDevice):
@@ -169,6 +182,7 @@ CALLED_BY = {
     "pathpoint.on_write": {EXECUTOR},
     "pathpoint.on_new_storage_level": {COMMUNICATOR},
     "callable_on_change": {EXECUTOR},  # where a read gives the value, and no Future
+    "callable_on_change of a Future": {POOL},  # the thread that completes it
     "execute_sysctl": {EXECUTOR},
     "on_successful_sync": {COMMUNICATOR},
     "on_failed_sync": {COMMUNICATOR},
@@ -197,11 +211,17 @@ CALLED_BY = {
     "MacroDatabase.notify_macro_started": {EXECUTOR},
     "MacroDatabase.notify_macro_synced": {COMMUNICATOR},
     "MacroDatabase.set_macros": {COMMUNICATOR},
+    # A statistic asks for what there is not on the server, and so not here any more
+    "MetadataDatabase.delete_plain": {MAIN, COMMUNICATOR},
+    "MetadataDatabase.get_plain": {MAIN},
+    "MetadataDatabase.put_plain": {MAIN},
+    "MetadataDatabase.update_plain": {MAIN},
     "PredicateDatabase.set_new_predicates": {COMMUNICATOR},
     "SensorDatabase.on_register": {MAIN},
     "SensorDatabase.on_sensors_sync": {COMMUNICATOR},
     "SensorWriteDatabase.add_sw": {MAIN},
     "SensorWriteDatabase.get_sw_sync": {COMMUNICATOR},
+    "SensorWriteDatabase.on_sync_sw_failed": {COMMUNICATOR},
     "SensorWriteDatabase.on_synced_sw": {COMMUNICATOR},
 }
 
@@ -276,8 +296,11 @@ def test_each_callback_is_called_by_the_thread_that_its_documentation_names(
 
     Register(device, "W5", StorageLevel.PERMANENT)
     device.register_statistic(Noting, matches)
+    admin.fault("/v1/device/sensor/write_log", status=500)
     device.log_sensor_write(SensorWriteEvent(1, "anna", "a", "1", "a", "1", "why"))
+    use_metadata(device, admin)
     device.continue_boot()
+    complete_a_read(device)
 
     def wait_for(what: str) -> None:
         wait_until(lambda: calls[what], PATIENCE)
@@ -300,7 +323,34 @@ def test_each_callback_is_called_by_the_thread_that_its_documentation_names(
     assert {what: calls[what] for what in CALLED_BY} == CALLED_BY
     assert calls["provide_unknown_pathpoint"] <= {COMMUNICATOR, EXECUTOR}
     # The rest is for any thread to call: nobody else does
-    assert set().union(*calls.values()) <= {MAIN, COMMUNICATOR, EXECUTOR, ARCHIVING}
+    assert set().union(*calls.values()) <= {MAIN, COMMUNICATOR, EXECUTOR, ARCHIVING, POOL}
+
+
+def use_metadata(device: SMOKDevice, admin: Admin) -> None:
+    """Do everything that the database of metadata is told about."""
+    admin.set_metadata(DEVICE_ID, "theirs", "1")
+    admin.fault("/v1/device/metadata/plain/lost", drop=True, times=None)
+    device.metadata["mine"] = "1"
+    del device.metadata["mine"]
+    assert device.metadata["theirs"] == "1"
+    assert device.metadata.get("lost") is None
+
+
+def complete_a_read(device: Everything) -> None:
+    """Have a thread of the program's own complete the Future of a read."""
+    changed = "callable_on_change of a Future"
+    pathpoint = Pooled(device, "W6", callable_on_change=lambda _: device.note(changed))
+    section = pathpoint.read()
+    device.execute(section)
+    # When the executor is done with the next one, it waits for the Future of this one
+    after = Register(device, "W7").read()
+    device.execute(after)
+    after.result(PATIENCE)
+    thread = threading.Thread(target=pathpoint.future.set_result, args=(7,), name=POOL)
+    thread.start()
+    thread.join()
+    section.result(PATIENCE)
+    assert pathpoint.get()[1] == 7
 
 
 def test_an_execution_loop_of_the_users_is_called_by_the_executor(

@@ -20,13 +20,17 @@ from gateway_support import (
     settle,
 )
 from pathpoint_support import scripted
+from smok_fast.basics import StorageLevel
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
 from smok_fast.logging import SMOKLogHandler
-from smok_fast.pathpoint import MessageOrder, Section
-from smok_fast.predicate import Color
+from smok_fast.pathpoint import MessageOrder, Pathpoint, Section
+from smok_fast.predicate import BaseStatistic, Color
 from smok_fast.server import LocalServer
+from smok_fast.sync.predicates import TicksTask
 from smok_fast.testing import wait_until
+
+COMMUNICATOR = "CommunicatorThread"
 
 
 @pytest.fixture
@@ -226,3 +230,224 @@ def test_predicates_forgotten_while_the_server_is_away_are_back_when_it_is(
         wait_until(lambda: event.uuid is not None, PATIENCE)
         device.clear_closed_and_synced_events()
         assert list(device.get_all_events()) == []
+
+
+class Watching(BaseStatistic):
+    """Opens an event for each configuration that it sees, unless it is to keep silent."""
+
+    def on_tick(self) -> None:
+        state = self.state or {"ticks": 0, "opened": []}
+        state["ticks"] += 1
+        limit = (self.configuration or {})["limit"]
+        if limit not in state["opened"] and self.open_event(f"limit {limit}", Color.RED):
+            state["opened"].append(limit)
+        self.state = state
+
+
+def test_silence_and_changed_predicates_hold_while_the_server_comes_and_goes(
+    server: LocalServer, device_certificate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TicksTask, "interval", 0.02)
+    admin = server.admin
+    all_week = {
+        "start": {"day": 1, "hour": 0, "minute": 0},
+        "stop": {"day": 7, "hour": 23, "minute": 59},
+    }
+
+    def configure(limit: int, *silencing: dict[str, Any]) -> None:
+        predicate = {
+            "predicate_id": "p1",
+            "online": True,
+            "statistic": "watching",
+            "configuration": {"limit": limit},
+            "verbose_name": "Boiler",
+            "group": "A",
+            "silencing": list(silencing),
+        }
+        admin.set_predicates(DEVICE_ID, [predicate])
+
+    def messages() -> list[str]:
+        return [event["message"] for event in admin.events(DEVICE_ID)]
+
+    configure(1)
+    with Recorder(
+        device_certificate(DEVICE_ID), server.url, predicates_interval=0.05, delayed_boot=True
+    ) as device:
+
+        def tick_twice() -> None:
+            before = device.predicates["p1"].state["ticks"]
+            wait_until(lambda: device.predicates["p1"].state["ticks"] > before + 1, PATIENCE)
+
+        device.register_statistic(Watching, lambda name, _: name == "watching")
+        device.continue_boot()
+        wait_until(lambda: messages() == ["Boiler: limit 1"], PATIENCE)
+        configure(1, all_week)
+        wait_until(lambda: device.predicates["p1"].silencing, PATIENCE)
+        (silencing,) = device.predicates["p1"].silencing
+
+        server.kill()
+        wait_until(lambda: device.link_is_up is False, PATIENCE)
+        tick_twice()
+        assert device.predicates["p1"].silencing == [silencing]
+
+        server.start()
+        configure(2, all_week)
+        wait_until(lambda: device.predicates["p1"].configuration == {"limit": 2}, PATIENCE)
+        tick_twice()
+        server.kill()
+        wait_until(lambda: device.link_is_up is False, PATIENCE)
+        tick_twice()
+        assert [event.message for event in device.get_all_events()] == ["Boiler: limit 1"]
+
+        server.start()
+        configure(2)
+        wait_until(lambda: messages() == ["Boiler: limit 1", "Boiler: limit 2"], PATIENCE)
+        assert device.predicates["p1"].state["opened"] == [1, 2]
+    assert messages() == ["Boiler: limit 1", "Boiler: limit 2"]
+
+
+class Level(Pathpoint):
+    """Notes the storage levels that it is given, and which thread gives them."""
+
+    def __init__(self, *args: Any) -> None:
+        self.levels: list[tuple[StorageLevel, str]] = []
+        super().__init__(*args)
+
+    def on_new_storage_level(self, new_storage_level: StorageLevel) -> None:
+        super().on_new_storage_level(new_storage_level)
+        self.levels.append((new_storage_level, threading.current_thread().name))
+
+
+def test_storage_levels_arrive_and_are_told_while_the_server_comes_and_goes(
+    server: LocalServer, device_certificate: Callable[..., Any]
+) -> None:
+    admin = server.admin
+    trend, permanent = StorageLevel.TREND, StorageLevel.PERMANENT
+    with Recorder(device_certificate(DEVICE_ID), server.url, pathpoints_interval=0.05) as device:
+        first = Level(device, "W1", trend)
+        wait_until(lambda: admin.pathpoints(DEVICE_ID) == {"W1": trend}, PATIENCE)
+        admin.set_pathpoints(DEVICE_ID, {"W1": permanent})
+        wait_until(lambda: first.levels, PATIENCE)
+
+        server.kill()
+        wait_until(lambda: device.link_is_up is False, PATIENCE)
+        second = Level(device, "W2", permanent)
+        assert (first.storage_level, second.storage_level) == (permanent, permanent)
+
+        server.start()
+        admin.set_pathpoints(DEVICE_ID, {"W1": trend})
+        wait_until(lambda: len(first.levels) == 2, PATIENCE)
+        known = {"W1": trend, "W2": permanent}
+        wait_until(lambda: admin.pathpoints(DEVICE_ID) == known, PATIENCE)
+        admin.set_pathpoints(DEVICE_ID, {"W2": trend})
+        wait_until(lambda: second.levels, PATIENCE)
+    assert first.levels == [(permanent, COMMUNICATOR), (trend, COMMUNICATOR)]
+    assert second.levels == [(trend, COMMUNICATOR)]
+
+
+def test_what_is_told_about_slaves_is_told_again_when_the_server_is_back(
+    server: LocalServer, device_certificate: Callable[..., Any]
+) -> None:
+    admin = server.admin
+    admin.set_device(DEVICE_ID, slaves=[{"device_id": "slave"}])
+    with Recorder(device_certificate(DEVICE_ID), server.url) as device:
+        (slave,) = device.get_slaves()
+        slave.linkstate = {"status": True}
+        slave.instrumentation = "warm"
+
+        server.kill()
+        for attribute, value in (("linkstate", {"status": False}), ("instrumentation", "cold")):
+            with pytest.raises(ResponseError) as no_link:
+                setattr(slave, attribute, value)
+            assert no_link.value.is_no_link()
+        assert (slave.linkstate, slave.instrumentation) == ({"status": True}, "warm")
+
+        server.start()
+        (known,) = admin.slaves(DEVICE_ID)
+        assert (known["linkstate"], known["instrumentation"]) == ('{"status": true}', "warm")
+        slave.linkstate = {"status": False, "failed_devices": [3]}
+        slave.instrumentation = "cold"
+        (fresh,) = device.get_slaves()
+        assert fresh.linkstate == {"status": False, "failed_devices": [3]}
+        assert fresh.instrumentation == "cold"
+
+
+class Listening(Recorder):
+    """Notes which BAOBs came, with what, and which thread says so."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.updated: list[tuple[str, bytes, str]] = []
+        super().__init__(*args, **options)
+
+    def on_baob_updated(self, baob_name: str) -> None:
+        value = self.get_baob(baob_name).value
+        self.updated.append((baob_name, value, threading.current_thread().name))
+
+
+def test_each_new_version_of_a_baob_is_told_once_while_the_server_comes_and_goes(
+    server: LocalServer, device_certificate: Callable[..., Any]
+) -> None:
+    admin = server.admin
+    admin.set_baob(DEVICE_ID, "theirs", b"1", version=1)
+    with Listening(device_certificate(DEVICE_ID), server.url, baobs_interval=0.05) as device:
+        wait_until(lambda: device.baobs_loaded, PATIENCE)
+        admin.set_baob(DEVICE_ID, "theirs", b"2")
+        wait_until(lambda: len(device.updated) == 1, PATIENCE)
+
+        server.kill()
+        wait_until(lambda: device.link_is_up is False, PATIENCE)
+        device.get_baob("mine").value = b"away"
+        assert device.get_baob("theirs").value == b"2"
+
+        server.start()
+        admin.set_baob(DEVICE_ID, "theirs", b"3")
+        wait_until(lambda: len(device.updated) == 2, PATIENCE)
+        wait_until(lambda: admin.baobs(DEVICE_ID) == {"theirs": 3, "mine": 0}, PATIENCE)
+        admin.set_baob(DEVICE_ID, "mine", b"from the server")
+        wait_until(lambda: len(device.updated) == 3, PATIENCE)
+    assert device.updated == [
+        ("theirs", b"2", COMMUNICATOR),
+        ("theirs", b"3", COMMUNICATOR),
+        ("mine", b"from the server", COMMUNICATOR),
+    ]
+
+
+def test_a_delayed_boot_goes_on_without_the_server_and_everything_arrives_when_it_is_back(
+    server: LocalServer, device_certificate: Callable[..., Any], log: logging.Logger
+) -> None:
+    admin = server.admin
+    admin.set_sensors(DEVICE_ID, [{"fqts": "boiler temp", "path": "W1", "type": "std.Number10"}])
+    admin.queue_orders(DEVICE_ID, [{"orders": [{"type": "write", "path": "W2", "value": 7}]}])
+    with Recorder(device_certificate(DEVICE_ID), server.url, delayed_boot=True) as device:
+        log.addHandler(SMOKLogHandler(device, "program"))
+        written = scripted(device, "W2")
+        device.record("W1", 1, 2, 3)
+        device.open_event(1, 2, Color.RED, False, "token", "A", "before the boot")
+        device.metadata["key"] = "before"
+        device.get_baob("key").value = b"before"
+        log.warning("before")
+        read = device.get_pathpoint("W2").read()
+        device.execute(read)
+        assert (device.link_is_up, device.boot_completed, written.log) == (None, False, [])
+        assert (admin.devices(), admin.samples_count(DEVICE_ID)) == ([DEVICE_ID], 0)
+        assert (admin.events(DEVICE_ID), admin.baobs(DEVICE_ID)) == ([], {})
+
+        server.kill()
+        device.continue_boot()
+        with pytest.raises(RuntimeError, match="no delayed boot"):
+            device.continue_boot()
+        read.result(PATIENCE)
+        wait_until(lambda: device.link_is_up is False, PATIENCE)
+        device.record("W1", 4, start=4)
+
+        server.start()
+        device.wait_until_synced()
+        assert device.get_sensor("boiler temp").get() == (4, 0.4)
+        wait_until(lambda: written.log == [("read", "W2"), ("write", "W2", 7)], PATIENCE)
+        wait_until(lambda: pending(device) == 0, PATIENCE)
+        wait_until(lambda: len(admin.events(DEVICE_ID)) == 1, PATIENCE)
+        wait_until(lambda: admin.metadata(DEVICE_ID) == {"key": "before"}, PATIENCE)
+        wait_until(lambda: admin.baobs(DEVICE_ID) == {"key": 0}, PATIENCE)
+        log.handlers[0].close()
+    assert [sample.value for sample in admin.values(DEVICE_ID, "W1")] == [1, 2, 3, 4]
+    assert [record["message"] for record in admin.logs(DEVICE_ID)] == ["before"]

@@ -377,7 +377,9 @@ class PathpointCore:
         timestamp that is not above the current one is ignored with a UserWarning; a value that the
         pathpoint cannot hold is logged, and is a failure with reason TYPE.
 
-        :param timestamp: milliseconds since the epoch
+        :param timestamp: milliseconds since the epoch, as in ``time.time_ns() // 1_000_000``. That
+            it is none in seconds is not checked: such a value is of January 1970, and everything
+            that is recorded in milliseconds is newer
         :param value: the value, or an OperationFailedError
         :raises InstanceNotReady: it is attached to no device
         """
@@ -387,8 +389,9 @@ class PathpointCore:
         Those that are not newer than the ones before are left out and counted; a value that the
         pathpoint cannot hold is logged, and is a failure with reason TYPE.
 
-        :param timestamps: milliseconds since the epoch, rising: a buffer of format ``q``, such as
-            ``array.array("q")`` or a NumPy array of int64, or a sequence of int
+        :param timestamps: milliseconds (not seconds, see above) since the epoch, rising: a buffer
+            of format ``q``, such as ``array.array("q")`` or a NumPy array of int64, or a sequence
+            of int
         :param values: as many values: a buffer of format ``q`` or ``d``, or a sequence of values
             and OperationFailedErrors
         :return: how many were recorded
@@ -472,13 +475,18 @@ def loads(data: bytes | bytearray | memoryview, /) -> Any:
 # Orders: see smok_fast.pathpoint.orders
 
 class Order:
-    """Base class of all orders."""
+    """Base class of all orders. They are made by any thread: of those of the server, by the one
+    that looks at them first.
+    """
 
     def __new__(cls) -> Order: ...
 
 @final
 class ReadOrder(Order):
     """An order to read a pathpoint.
+
+    Its methods may be called by any thread. ``fail`` is called by OrderExecutorThread, or by an
+    execution loop of yours.
 
     :param pathpoint: its name
     :param advise: how hard to try: 3 times for ADVISE, 20 times for FORCE
@@ -515,6 +523,9 @@ class ReadOrder(Order):
 @final
 class WriteOrder(Order):
     """An order to write a value to a pathpoint.
+
+    Its methods may be called by any thread. ``fail`` is called by OrderExecutorThread, or by an
+    execution loop of yours.
 
     :param pathpoint: its name
     :param value: what to write; kept as it is given, coerced when it is written
@@ -571,6 +582,9 @@ class WriteOrder(Order):
 class MessageOrder(Order):
     """An order to tell the server that a message arrived. It is tried 3 times.
 
+    Its methods may be called by any thread. ``fail`` is called by CommunicatorThread, or by an
+    execution loop of yours.
+
     :param uuid: the message's identifier
     """
 
@@ -599,7 +613,7 @@ class MessageOrder(Order):
 
 @final
 class WaitOrder(Order):
-    """An order to wait. Of several in one section the longest counts.
+    """An order to wait. Of several in one section the longest counts. May be used by any thread.
 
     :param period: how long, in seconds
     :raises ValueError: it is negative, not a number, or longer than a clock can count (292 years)
@@ -620,7 +634,7 @@ class WaitOrder(Order):
 
 @final
 class SysctlOrder(Order):
-    """An order that the device's program defines the meaning of.
+    """An order that the device's program defines the meaning of. May be used by any thread.
 
     :param op_type: what to do
     :param op_args: what to do it with
@@ -802,7 +816,8 @@ class ModbusQuery:
 
 @final
 class RegisterName:
-    """What the name of a MODBUS pathpoint says; see :mod:`smok_fast.modbus.names`.
+    """What the name of a MODBUS pathpoint says; see :mod:`smok_fast.modbus.names`. It does not
+    change, and may be used by any thread.
 
     :param name: name of the pathpoint, as ``W1r4002``
     :raises ValueError: it is not the name of a register; the message says why

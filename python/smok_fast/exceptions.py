@@ -104,6 +104,11 @@ class OperationFailedError(SMOKClientError):
 class NotReadedError(OperationFailedError):
     """The pathpoint has not been read yet. Not to be raised from ``on_read``.
 
+    A pathpoint has a value once it is archived, ordered to be read, read with
+    ``device.execute(pathpoint.read())``, or given one with ``set_new_value``. One whose class does
+    not override ``on_read``, or whose ``on_read`` returns None, reads nothing, and has none for
+    ever: without a return statement a function returns None.
+
     :param timestamp: when this was found, in milliseconds since the epoch; now by default
     """
 

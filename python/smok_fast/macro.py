@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 class Macro:
     """A macro. Two are equal if they have the same ID. Used by ArchivingAndMacroThread.
 
-    True if it has something left to execute.
+    True if it has something left to execute. An occurrence counts as executed, and is reported to
+    the server, when its writes have ended, **however they went**: the server does not learn that
+    some or all of them failed, or that a pathpoint is unknown. The log does.
 
     :param macro_id: its ID
     :param commands: name of a pathpoint → value to write there
@@ -152,6 +154,7 @@ class _Occurrence(Section):
         super().__init__(
             WriteOrder(path, value, AdviseLevel.FORCE) for path, value in commands.items()
         )
+        self._device = device
         self._database = device.macros_database
         self._key = macro_id, timestamp
         self._noted = False
@@ -166,12 +169,38 @@ class _Occurrence(Section):
                 self._database.notify_macro_started(*self._key)
             except Exception:  # of a user's database
                 logger.exception("The macro database cannot note that %s of %s begins", *self._key)
+            self._name_unknown()
         return begun
+
+    def _name_unknown(self) -> None:
+        if self._device.has_own_execution_loop:  # which may do without pathpoints
+            return
+        for order in self._writes():
+            try:
+                self._device.get_pathpoint(order.pathpoint)
+            except KeyError:
+                logger.error(
+                    "Macro %s of %s: there is no pathpoint %s, which counts as written",
+                    *self._key,
+                    order.pathpoint,
+                )
+            except Exception:
+                logger.debug("The executor will log it", exc_info=True)
 
     def _report(self, _: Future[None]) -> None:
         # One that the end of the device has cut short is left as started: nobody knows its outcome
         if not self.cancelled() and self.exception() is None:
+            for order in self._writes():
+                if order.repeat_count == 0:
+                    logger.error(
+                        "Macro %s of %s: writing %s has failed for good, it counts as written",
+                        *self._key,
+                        order.pathpoint,
+                    )
             self._database.notify_macro_executed(*self._key)
+
+    def _writes(self) -> list[WriteOrder]:
+        return [order for order in self.orders if isinstance(order, WriteOrder)]
 
 
 def _seconds(timestamp: object) -> float:

@@ -138,4 +138,5 @@ class Databases:
                 self.pathpoints.flush()
             self.pathpoints.checkpoint()
         except Exception as error:  # of a user's database: the rest is to be closed all the same
-            logger.error("Samples could not be saved: %s", error)
+            path = getattr(self.pathpoints, "path", None)
+            logger.error("Samples could not be saved in %s: %s", path or self.pathpoints, error)

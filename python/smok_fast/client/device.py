@@ -144,6 +144,8 @@ class SMOKDevice:
         :func:`~smok_fast.client.certificate.ca_cert_files`
     :param orders_interval: seconds between two polls for orders; they are asked for after each
         upload, too
+    :param pathpoints_interval: seconds between two questions for the storage levels of pathpoints;
+        they are asked for after each registration, too
     :param sensors_interval: seconds between two fetches of the sensors
     :param predicates_interval: seconds between two fetches of the predicates
     :param baobs_interval: seconds between two comparisons of BAOBs
@@ -202,6 +204,7 @@ class SMOKDevice:
         ngtt: str | None = None,
         ca_certs: str | os.PathLike[str] | None = None,
         orders_interval: float = 60.0,
+        pathpoints_interval: float = 600.0,
         sensors_interval: float = 300.0,
         predicates_interval: float = 300.0,
         baobs_interval: float = 3600.0,
@@ -290,7 +293,7 @@ class SMOKDevice:
 
             self._messages = MessagesTask(self)
             self._orders = OrdersTask(self, interval=orders_interval)
-            self._pathpoints = PathpointsTask(self)
+            self._pathpoints = PathpointsTask(self, interval=pathpoints_interval)
             self._sensors = SensorsTask(self, interval=sensors_interval)
             self._predicates = PredicatesTask(self, interval=predicates_interval)
             self._baobs = BAOBsTask(self, interval=baobs_interval)
@@ -944,11 +947,15 @@ class SMOKDevice:
         :param message: what to tell people
         :param metadata: whatever else
         :return: the event
+        :raises TypeError: a time is no number
         :raises ValueError: there is no such colour
         :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
         self._check_predicates()
+        _check_seconds("started_on", started_on)
+        if ended_on is not None:
+            _check_seconds("ended_on", ended_on)
         event = Event(
             None,
             started_on,
@@ -970,11 +977,14 @@ class SMOKDevice:
 
         :param event: an open event
         :param timestamp: when it ended, in seconds since the epoch; now by default
+        :raises TypeError: the time is no number
         :raises ValueError: it is closed already
         :raises UnavailableError: predicates are switched off
         :raises RuntimeError: the device is closed
         """
         self._check_predicates()
+        if timestamp is not None:
+            _check_seconds("timestamp", timestamp)
         if event.is_closed():
             raise ValueError("the event is closed already")
         event.ended_on = int(time.time()) if timestamp is None else timestamp
@@ -1124,3 +1134,8 @@ class SMOKDevice:
         return b"".join(
             (self.cert_data, get_dev_ca_cert(self.ca_certs), get_root_cert(self.ca_certs))
         )
+
+
+def _check_seconds(what: str, when: object) -> None:
+    if isinstance(when, bool) or not isinstance(when, int | float):
+        raise TypeError(f"{what} is in seconds since the epoch, not {when!r:.100}")

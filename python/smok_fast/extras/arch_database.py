@@ -35,9 +35,11 @@ class InMemoryArchivesDatabase(BaseArchivesDatabase):
         self._instructions: dict[float, list[str]] = {}
 
     def get_archiving_instructions(self) -> dict[float, list[str]]:
-        """The instructions kept, as a copy."""
+        """The instructions kept, as a copy. Called when the device starts, by the thread that
+        starts it.
+        """
         return {interval: list(paths) for interval, paths in self._instructions.items()}
 
     def on_archiving_data_sync(self, new_data: Mapping[float, Sequence[str]]) -> None:
-        """Replace the instructions."""
+        """Replace the instructions. Called by CommunicatorThread."""
         self._instructions = {interval: list(paths) for interval, paths in new_data.items()}

@@ -79,7 +79,7 @@ class BaseBAOBDatabase(abc.ABC):
 
 
 class InMemoryBAOBDatabase(BaseBAOBDatabase):
-    """Keeps BAOBs until the program ends."""
+    """Keeps BAOBs until the program ends. Called by user threads and by CommunicatorThread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

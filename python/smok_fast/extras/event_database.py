@@ -123,45 +123,47 @@ class NullEventDatabase(BaseEventDatabase):
     """Keeps nothing: for devices that do not use events."""
 
     def checkpoint(self) -> None:
-        """Do nothing."""
+        """Do nothing. Called by CommunicatorThread about every 60 seconds, maybe more often."""
 
     def get_open_events(self) -> Iterator[Event]:
-        """No events."""
+        """No events. Called by user threads and by statistics."""
         return iter(())
 
     def get_all_events(self) -> Iterator[Event]:
-        """No events."""
+        """No events. Called by user threads and by statistics."""
         return iter(())
 
     def close_event(self, event: Event) -> None:
-        """Do nothing."""
+        """Do nothing. Called by any thread."""
 
     def add_event(self, event: Event) -> None:
-        """Do nothing: the event is dropped."""
+        """Do nothing: the event is dropped. Called by any thread."""
 
     def get_events_to_sync(self) -> BaseEventSynchronization | None:
-        """Nothing to synchronize."""
+        """Nothing to synchronize. Called by CommunicatorThread."""
         return None
 
     def set_cache(self, predicate_id: str, cache: Any) -> None:
-        """Do nothing: the state is dropped."""
+        """Do nothing: the state is dropped. Called by CommunicatorThread."""
 
     def get_cache(self, predicate_id: str) -> Any:
-        """There is never a state.
+        """There is never a state. Called by CommunicatorThread.
 
         :raises KeyError: always
         """
         raise KeyError(predicate_id)
 
     def on_predicate_deleted(self, predicate_id: str) -> None:
-        """Do nothing."""
+        """Do nothing. Called by CommunicatorThread."""
 
     def clear_closed_and_synced_events(self) -> None:
-        """Do nothing."""
+        """Do nothing. Called by user threads."""
 
 
 class InMemoryEventSynchronization(BaseEventSynchronization):
-    """Events of an :class:`InMemoryEventDatabase`, each as of a certain change of it."""
+    """Events of an :class:`InMemoryEventDatabase`, each as of a certain change of it. Used by
+    CommunicatorThread, one at a time.
+    """
 
     __slots__ = ("_changes", "_database", "_events")
 
@@ -207,29 +209,31 @@ class InMemoryEventDatabase(BaseEventDatabase):
         self._states: dict[str, Any] = {}
 
     def checkpoint(self) -> None:
-        """Forget events that have been closed for longer than they are to be kept."""
+        """Forget events that have been closed for longer than they are to be kept. Called by
+        CommunicatorThread about every 60 seconds, maybe more often.
+        """
         self._forget_closed(before=self._clock() - self._keep_for)
 
     def get_open_events(self) -> Iterator[Event]:
-        """Events open at the time of the call."""
+        """Events open at the time of the call. Called by user threads and by statistics."""
         with self._lock:
             return iter([event for event in self._events.values() if not event.is_closed()])
 
     def get_all_events(self) -> Iterator[Event]:
-        """Events kept at the time of the call."""
+        """Events kept at the time of the call. Called by user threads and by statistics."""
         with self._lock:
             return iter(list(self._events.values()))
 
     def close_event(self, event: Event) -> None:
-        """Note that an event was closed."""
+        """Note that an event was closed. Called by any thread."""
         self._note_change(event)
 
     def add_event(self, event: Event) -> None:
-        """Keep a new event."""
+        """Keep a new event. Called by any thread."""
         self._note_change(event)
 
     def get_events_to_sync(self) -> InMemoryEventSynchronization | None:
-        """The events that the server lacks, oldest change first."""
+        """The events that the server lacks, oldest change first. Called by CommunicatorThread."""
         with self._lock:
             if not self._unsynced:
                 return None
@@ -237,7 +241,8 @@ class InMemoryEventDatabase(BaseEventDatabase):
             return InMemoryEventSynchronization(self, events, list(self._unsynced.values()))
 
     def on_synced(self, taken: Sequence[tuple[Event, int, str]]) -> None:
-        """The server has events, each as of a change. Called by the synchronization.
+        """The server has events, each as of a change. Called by the synchronization, so by
+        CommunicatorThread.
 
         :param taken: event, change, and the UUID that the server gave the event
         """
@@ -250,12 +255,12 @@ class InMemoryEventDatabase(BaseEventDatabase):
                     del self._unsynced[key]
 
     def set_cache(self, predicate_id: str, cache: Any) -> None:
-        """Keep the state of a predicate."""
+        """Keep the state of a predicate. Called by CommunicatorThread."""
         with self._lock:
             self._states[predicate_id] = cache
 
     def get_cache(self, predicate_id: str) -> Any:
-        """The state of a predicate.
+        """The state of a predicate. Called by CommunicatorThread.
 
         :raises KeyError: none is kept
         """
@@ -263,12 +268,12 @@ class InMemoryEventDatabase(BaseEventDatabase):
             return self._states[predicate_id]
 
     def on_predicate_deleted(self, predicate_id: str) -> None:
-        """Forget the state of a predicate."""
+        """Forget the state of a predicate. Called by CommunicatorThread."""
         with self._lock:
             self._states.pop(predicate_id, None)
 
     def clear_closed_and_synced_events(self) -> None:
-        """Forget events that are closed and that the server has."""
+        """Forget events that are closed and that the server has. Called by user threads."""
         self._forget_closed(before=None)
 
     def _note_change(self, event: Event) -> None:

@@ -83,27 +83,33 @@ class InMemoryMacroDatabase(BaseMacroDatabase):
         self._done: dict[tuple[str, float], None] = {}
 
     def get_done_macros(self) -> Iterator[tuple[str, float]]:
-        """Occurrences to report, oldest execution first, as they were at the time of the call."""
+        """Occurrences to report, oldest execution first, as they were at the time of the call.
+        Called by CommunicatorThread.
+        """
         with self._lock:
             return iter(list(self._done))
 
     def notify_macro_synced(self, macro_id: str, timestamp: float) -> None:
-        """Forget a reported occurrence."""
+        """Forget a reported occurrence. Called by CommunicatorThread."""
         with self._lock:
             self._done.pop((macro_id, timestamp), None)
 
     def notify_macro_executed(self, macro_id: str, timestamp: float) -> None:
-        """Note an occurrence to report."""
+        """Note an occurrence to report. Called by the thread that completed the macro's section,
+        mostly OrderExecutorThread.
+        """
         with self._lock:
             self._done[macro_id, timestamp] = None
 
     def set_macros(self, macros: list[Macro]) -> None:
-        """Replace the macros."""
+        """Replace the macros. Called by CommunicatorThread."""
         with self._lock:
             self._macros = list(macros)
 
     def get_macros(self) -> list[Macro]:
-        """Macros that have something left to execute."""
+        """Macros that have something left to execute. Called by ArchivingAndMacroThread, which
+        takes executed occurrences out of them, and by CommunicatorThread, which only looks at them.
+        """
         with self._lock:
             self._macros = [macro for macro in self._macros if macro]
             return list(self._macros)

@@ -11,7 +11,9 @@ __all__ = ["BaseMetadataDatabase", "InMemoryMetadataDatabase"]
 
 
 class BaseMetadataDatabase(abc.ABC):
-    """Keeps metadata for times without a link. Called by user threads and by service threads."""
+    """Keeps metadata for times without a link. Called by whoever uses ``SMOKDevice.metadata``: user
+    threads, and CommunicatorThread where a statistic does.
+    """
 
     @abc.abstractmethod
     def put_plain(self, key: str, value: str, timestamp: float | None = None) -> None:
@@ -48,7 +50,7 @@ class BaseMetadataDatabase(abc.ABC):
 
 
 class InMemoryMetadataDatabase(BaseMetadataDatabase):
-    """Keeps metadata until the program ends."""
+    """Keeps metadata until the program ends. Called by user threads and by statistics."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -148,7 +148,7 @@ class PicklingArchivesDatabase(InMemoryArchivesDatabase):
         self._instructions = _load(self._file.path, _restore_archives) or {}
 
     def on_archiving_data_sync(self, new_data: Mapping[float, Sequence[str]]) -> None:
-        """Replace the instructions."""
+        """Replace the instructions. Called by CommunicatorThread."""
         before = self._instructions
         super().on_archiving_data_sync(new_data)
         if before != self._instructions:
@@ -165,7 +165,8 @@ def _restore_archives(content: Any) -> dict[float, list[str]]:
 
 
 class PicklingBAOBDatabase(InMemoryBAOBDatabase):
-    """Keeps BAOBs in a folder, each in a file whose name is made from its key's hash.
+    """Keeps BAOBs in a folder, each in a file whose name is made from its key's hash. Called by
+    user threads and by CommunicatorThread.
 
     :param path: the folder; it is made if it does not exist
     """
@@ -196,7 +197,7 @@ class PicklingBAOBDatabase(InMemoryBAOBDatabase):
         self._save(key)
 
     def sync(self) -> None:
-        """Write what could not be written before."""
+        """Write what could not be written before. May be called by any thread."""
         with self._disk:
             unsaved = list(self._unsaved)
         for key in unsaved:
@@ -271,33 +272,35 @@ class PicklingEventDatabase(InMemoryEventDatabase):
 
     def checkpoint(self) -> None:
         """Forget events that have been closed for longer than they are to be kept, and write what
-        has changed.
+        has changed. Called by CommunicatorThread about every 60 seconds, maybe more often.
         """
         super().checkpoint()
         self._data.save()
         self._cache.save()
 
     def on_synced(self, taken: Sequence[tuple[Event, int, str]]) -> None:
-        """The server has events, each as of a change."""
+        """The server has events, each as of a change. Called by CommunicatorThread."""
         super().on_synced(taken)
         self._data.replace()
 
     def set_cache(self, predicate_id: str, cache: Any) -> None:
-        """Keep the state of a predicate; it is written at the next checkpoint."""
+        """Keep the state of a predicate; it is written at the next checkpoint. Called by
+        CommunicatorThread.
+        """
         super().set_cache(predicate_id, cache)
         self._note_state(predicate_id, self._encoder.encode(predicate_id, cache))
 
     def on_predicate_deleted(self, predicate_id: str) -> None:
-        """Forget the state of a predicate."""
+        """Forget the state of a predicate. Called by CommunicatorThread."""
         super().on_predicate_deleted(predicate_id)
         self._note_state(predicate_id, None)
 
     def sync(self) -> None:
-        """Write the states of predicates."""
+        """Write the states of predicates. May be called by any thread."""
         self._cache.replace()
 
     def sync_data(self) -> None:
-        """Write the events."""
+        """Write the events. May be called by any thread."""
         self._data.replace()
 
     def _note_state(self, predicate_id: str, data: str | bytes | None) -> None:
@@ -368,21 +371,25 @@ class PicklingMacroDatabase(InMemoryMacroDatabase):
         self._macros, self._done = _load(self._file.path, _restore_macros) or ([], {})
 
     def checkpoint(self) -> None:
-        """Write what has changed."""
+        """Write what has changed. Called by ArchivingAndMacroThread about every 60 seconds."""
         self._file.save()
 
     def set_macros(self, macros: list[Macro]) -> None:
-        """Replace the macros."""
+        """Replace the macros. Called by CommunicatorThread."""
         super().set_macros(macros)
         self._file.replace()
 
     def notify_macro_executed(self, macro_id: str, timestamp: float) -> None:
-        """Note an occurrence to report."""
+        """Note an occurrence to report. Called by the thread that completed the macro's section,
+        mostly OrderExecutorThread.
+        """
         super().notify_macro_executed(macro_id, timestamp)
         self._file.replace()
 
     def notify_macro_synced(self, macro_id: str, timestamp: float) -> None:
-        """Forget a reported occurrence; it is written at the next checkpoint."""
+        """Forget a reported occurrence; it is written at the next checkpoint. Called by
+        CommunicatorThread.
+        """
         super().notify_macro_synced(macro_id, timestamp)
         self._file.change()
 
@@ -401,7 +408,7 @@ def _restore_macros(content: Any) -> tuple[list[Macro], dict[tuple[str, float], 
 
 
 class PicklingMetadataDatabase(InMemoryMetadataDatabase):
-    """Keeps metadata in a file.
+    """Keeps metadata in a file. Called by user threads and by statistics.
 
     :param path: the file
     """
@@ -429,7 +436,7 @@ class PicklingMetadataDatabase(InMemoryMetadataDatabase):
         self._file.replace()
 
     def pickle(self) -> None:
-        """Write the file."""
+        """Write the file. May be called by any thread."""
         self._file.replace()
 
     def _copy(self) -> object:
@@ -468,7 +475,9 @@ class PicklingPathpointDatabase(BasePathpointDatabase):
         self._saved = self._memory.buffer.statistics()
 
     def checkpoint(self) -> None:
-        """Write the samples, if there are new ones or the server has more of them."""
+        """Write the samples, if there are new ones or the server has more of them. Called by
+        CommunicatorThread about every 60 seconds, maybe more often.
+        """
         statistics = self._memory.buffer.statistics()
         if statistics != self._saved:
             self._saved = statistics
@@ -478,7 +487,8 @@ class PicklingPathpointDatabase(BasePathpointDatabase):
     def on_new_data(
         self, pathpoint: str, timestamp: float, value_or_exception: ValueOrExcept
     ) -> None:
-        """Record a sample.
+        """Record a sample. Called by OrderExecutorThread, and by user threads that call
+        ``Pathpoint.set_new_value``.
 
         :raises ValueError: the pathpoint cannot hold the value
         """
@@ -487,22 +497,24 @@ class PicklingPathpointDatabase(BasePathpointDatabase):
             self._names[pathpoint] = None
 
     def get_current_value(self, pathpoint: str) -> tuple[int, PathpointValueType]:
-        """The newest value of a pathpoint."""
+        """The newest value of a pathpoint. Called by user threads."""
         return self._memory.get_current_value(pathpoint)
 
     def get_archive_data(
         self, pathpoint: str, start: float | None, stop: float | None
     ) -> Iterator[tuple[int, ValueOrExcept]]:
-        """Samples of a pathpoint with start <= timestamp <= stop, oldest first."""
+        """Samples of a pathpoint with start <= timestamp <= stop, oldest first. Called by user
+        threads.
+        """
         return self._memory.get_archive_data(pathpoint, start, stop)
 
     def get_data_to_sync(self) -> BufferUpload | QuarantineUpload | None:
-        """The next upload, or None."""
+        """The next upload, or None. Called by CommunicatorThread."""
         return self._memory.get_data_to_sync()
 
     def confirm_synced_up_to(self, pathpoint: str, timestamp: float) -> None:
         """The server has the samples of a pathpoint up to a time. An upload that is on its way is
-        offered again.
+        offered again. Called by CommunicatorThread.
 
         Acknowledging an upload does not need this.
 
@@ -560,7 +572,7 @@ def _record(memory: InMemoryPathpointDatabase, name: str, samples: list[list[Any
 
 class PicklingPredicateDatabase(InMemoryPredicateDatabase):
     """Keeps predicates in a file. For what they may hold see
-    :class:`~smok_fast.extras.SQLitePredicateDatabase`.
+    :class:`~smok_fast.extras.SQLitePredicateDatabase`. Called by CommunicatorThread.
 
     :param path: the file
     :param classes: classes of which they may hold instances besides plain data
@@ -615,7 +627,9 @@ class PicklingSensorDatabase(InMemorySensorDatabase):
         self._kept = _load(self._file.path, _restore_sensors) or {}
 
     def on_register(self, device: SMOKDevice) -> None:
-        """From now on it belongs to this device, and has the sensors of the file."""
+        """From now on it belongs to this device, and has the sensors of the file. Called by the
+        constructor of SMOKDevice.
+        """
         super().on_register(device)
         sensors = []
         for fields in self._kept.values():
@@ -626,7 +640,7 @@ class PicklingSensorDatabase(InMemorySensorDatabase):
         super().on_sensors_sync(sensors)
 
     def on_sensors_sync(self, sensors: list[Sensor]) -> None:
-        """Replace the sensors."""
+        """Replace the sensors. Called by CommunicatorThread."""
         super().on_sensors_sync(sensors)
         kept = {sensor.fqts: (sensor.fqts, sensor.path, sensor.type_name) for sensor in sensors}
         if kept != self._kept:
@@ -655,21 +669,21 @@ class PicklingSensorWriteDatabase(InMemorySensorWriteDatabase):
         self._events.update(_load(self._file.path, _restore_writes) or ())
 
     def add_sw(self, event: SensorWriteEvent) -> None:
-        """Keep a write."""
+        """Keep a write. Called by user threads."""
         super().add_sw(event)
         self._file.replace()
 
     def on_synced_sw(self, event: SensorWriteEvent) -> None:
-        """Forget a write; :meth:`sync` writes that to the file."""
+        """Forget a write; :meth:`sync` writes that to the file. Called by CommunicatorThread."""
         super().on_synced_sw(event)
         self._file.change()
 
     def get_sw_sync(self) -> SavingSensorWriteSynchronization:
-        """All writes kept at the time of the call."""
+        """All writes kept at the time of the call. Called by CommunicatorThread."""
         return SavingSensorWriteSynchronization(super().get_sw_sync().events, self, self.sync)
 
     def sync(self) -> None:
-        """Write what has changed."""
+        """Write what has changed. May be called by any thread."""
         self._file.save()
 
     def _copy(self) -> object:

@@ -71,7 +71,7 @@ class BufferedPathpointDatabase(NativePathpointDatabase):
             raise ValueError("segment_bytes is between 256 KiB and 4 MiB")
         if max_bytes < 8 * segment_bytes:
             raise ValueError("max_bytes must be at least 8 times segment_bytes")
-        self.path = Path(path).absolute()
+        self.path: Path = Path(path).absolute()
         if durability is None:
             buffer = Buffer()
         else:
@@ -95,7 +95,7 @@ class BufferedPathpointDatabase(NativePathpointDatabase):
         self.report = BufferReport(**buffer.report())
         self._report()
         # Who ends the program without close() still keeps what was recorded.
-        self._finalizer = weakref.finalize(self, _save, buffer)
+        self._finalizer = weakref.finalize(self, _save, buffer, self.path)
 
     def checkpoint(self) -> None:
         """Log what has happened, and look whether samples of the quarantine are to be tried again.
@@ -106,7 +106,7 @@ class BufferedPathpointDatabase(NativePathpointDatabase):
 
     def close(self) -> None:
         """Make durable what is not, and let go of the folder. What is recorded later is lost. No-op
-        if called more than once; what goes wrong is logged.
+        if called more than once; what goes wrong is logged. May be called by any thread.
         """
         self._finalizer.detach()
         super().close()
@@ -128,8 +128,8 @@ class BufferedPathpointDatabase(NativePathpointDatabase):
             )
 
 
-def _save(buffer: Buffer) -> None:
+def _save(buffer: Buffer, path: Path) -> None:
     try:
         buffer.close()
     except OSError as error:
-        logger.error("Samples could not be saved: %s", error)
+        logger.error("Samples could not be saved in %s: %s", path, error)

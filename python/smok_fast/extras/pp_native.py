@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smok_fast import minijson
@@ -61,7 +62,9 @@ class BufferReport:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether something is lost or in doubt; a torn end is usual after a power cut."""
+        """Whether something is lost or in doubt; a torn end is usual after a power cut. May be
+        called by any thread.
+        """
         return bool(self.quarantined_bytes or self.nameless_samples or self.cursor_damaged_bytes)
 
 
@@ -146,7 +149,7 @@ class BufferUpload(BaseDataToSynchronize):
             self._database.buffer.refuse(self._token, rejected=True)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """What the body says."""
+        """What the body says. Called by CommunicatorThread."""
         content: list[dict[str, Any]] = minijson.loads(self.body)
         return content
 
@@ -158,7 +161,10 @@ class NativePathpointDatabase(BasePathpointDatabase):
     :param quarantine: where samples go that the server rejects
     :ivar buffer: the native buffer
     :ivar quarantine: samples that the server has rejected
+    :ivar path: the folder of the buffer, None if it is in memory
     """
+
+    path: Path | None = None
 
     def __init__(self, buffer: Buffer, quarantine: Quarantine) -> None:
         self.buffer = buffer
@@ -179,12 +185,12 @@ class NativePathpointDatabase(BasePathpointDatabase):
 
     def close(self) -> None:
         """Make durable what is not, and let go of the files. What is recorded later is lost. No-op
-        if called more than once; what goes wrong is logged.
+        if called more than once; what goes wrong is logged. May be called by any thread.
         """
         try:
             self.buffer.close()
         except OSError as error:
-            logger.error("Samples could not be saved: %s", error)
+            logger.error("Samples could not be saved in %s: %s", self.path, error)
         self.checkpoint()
         self.quarantine.close()
 
@@ -195,14 +201,15 @@ class NativePathpointDatabase(BasePathpointDatabase):
     def on_new_data(
         self, pathpoint: str, timestamp: float, value_or_exception: ValueOrExcept
     ) -> None:
-        """Record a sample. Pathpoints of a device do this natively, without this call.
+        """Record a sample. Pathpoints of a device do this natively, without this call. Called by
+        OrderExecutorThread, and by user threads that call ``Pathpoint.set_new_value``.
 
         :raises ValueError: the pathpoint cannot hold the value
         """
         self.buffer.record(pathpoint, timestamp, value_or_exception)
 
     def get_current_value(self, pathpoint: str) -> tuple[int, PathpointValueType]:
-        """The newest value of a pathpoint."""
+        """The newest value of a pathpoint. Called by user threads."""
         latest = self.buffer.latest(pathpoint)
         if latest is None:
             raise NotReadedError
@@ -214,17 +221,22 @@ class NativePathpointDatabase(BasePathpointDatabase):
     def get_archive_data(
         self, pathpoint: str, start: float | None, stop: float | None
     ) -> Iterator[tuple[int, ValueOrExcept]]:
-        """Samples of a pathpoint with start <= timestamp <= stop, in the order of recording."""
+        """Samples of a pathpoint with start <= timestamp <= stop, in the order of recording. Called
+        by user threads.
+        """
         return self.buffer.range(pathpoint, start, stop)
 
     def get_archive_columns(
         self, pathpoint: str, start: float | None, stop: float | None
     ) -> tuple[memoryview[int], memoryview[Any]]:
-        """The same in two columns, without a Python object for each sample."""
+        """The same in two columns, without a Python object for each sample. Called by user
+        threads.
+        """
         return self.buffer.columns(pathpoint, start, stop)
 
     def get_data_to_sync(self) -> BufferUpload | QuarantineUpload | None:
-        """The next upload, or None: first what is to be tried again from the quarantine.
+        """The next upload, or None: first what is to be tried again from the quarantine. Called by
+        CommunicatorThread.
 
         :raises OSError: what waits cannot be read now
         """

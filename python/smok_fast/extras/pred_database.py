@@ -34,7 +34,7 @@ class BasePredicateDatabase(abc.ABC):
 
 
 class InMemoryPredicateDatabase(BasePredicateDatabase):
-    """Keeps predicates until the program ends."""
+    """Keeps predicates until the program ends. Called by CommunicatorThread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

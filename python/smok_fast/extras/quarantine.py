@@ -86,21 +86,22 @@ class QuarantineUpload(BaseDataToSynchronize):
         self._rows = rows
 
     def acknowledge(self) -> None:
-        """The server has them: they are in the quarantine no more."""
+        """The server has them: they are in the quarantine no more. Called by CommunicatorThread."""
         self._quarantine.remove(self._keys())
 
     def negative_acknowledge(self) -> None:
-        """They were not delivered; they come again."""
+        """They were not delivered; they come again. Called by CommunicatorThread."""
 
     def reject(self, reason: str) -> None:
-        """The server rejects them once more: fewer are tried, and one alone goes back.
+        """The server rejects them once more: fewer are tried, and one alone goes back. Called by
+        CommunicatorThread.
 
         :param reason: what the server said
         """
         self._quarantine.rejected_again(self._keys(), reason)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The samples, as the server takes them."""
+        """The samples, as the server takes them. Called by CommunicatorThread."""
         entries: dict[str, list[Any]] = {}
         for path, _, sample in self._rows:
             entries.setdefault(path, []).append(json.loads(sample))

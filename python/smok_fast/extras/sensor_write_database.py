@@ -52,7 +52,7 @@ class BaseSensorWriteSynchronization:
 
 
 class SavingSensorWriteSynchronization(BaseSensorWriteSynchronization):
-    """Has the database save once for all of the writes.
+    """Has the database save once for all of the writes. Used by CommunicatorThread, one at a time.
 
     :param save: saves what the database has not saved yet
     """
@@ -103,18 +103,18 @@ class InMemorySensorWriteDatabase(BaseSensorWriteDatabase):
         self._events: collections.Counter[SensorWriteEvent] = collections.Counter()
 
     def add_sw(self, event: SensorWriteEvent) -> None:
-        """Keep a write."""
+        """Keep a write. Called by user threads."""
         with self._lock:
             self._events[event] += 1
 
     def on_synced_sw(self, event: SensorWriteEvent) -> None:
-        """Forget a write. No-op if it is not kept."""
+        """Forget a write. No-op if it is not kept. Called by CommunicatorThread."""
         with self._lock:
             self._events[event] -= 1
             if self._events[event] <= 0:
                 del self._events[event]
 
     def get_sw_sync(self) -> BaseSensorWriteSynchronization:
-        """All writes kept at the time of the call."""
+        """All writes kept at the time of the call. Called by CommunicatorThread."""
         with self._lock:
             return BaseSensorWriteSynchronization(list(self._events.elements()), self)

@@ -63,7 +63,8 @@ class InMemorySensorDatabase(BaseSensorDatabase):
         self._sensors: dict[str, Sensor] = {}
 
     def get_sensor(self, fqts: str) -> Sensor:
-        """A sensor by its canonical FQTS.
+        """A sensor by its canonical FQTS. Called by user threads, and by statistics, so by
+        CommunicatorThread too.
 
         :raises KeyError: there is no such sensor
         """
@@ -71,11 +72,13 @@ class InMemorySensorDatabase(BaseSensorDatabase):
             return self._sensors[fqts]
 
     def on_sensors_sync(self, sensors: list[Sensor]) -> None:
-        """Replace the sensors."""
+        """Replace the sensors. Called by CommunicatorThread."""
         with self._lock:
             self._sensors = {sensor.fqts: sensor for sensor in sensors}
 
     def get_all_sensors(self) -> Iterator[Sensor]:
-        """All sensors kept at the time of the call."""
+        """All sensors kept at the time of the call. Called by user threads, and by statistics, so
+        by CommunicatorThread too.
+        """
         with self._lock:
             return iter(list(self._sensors.values()))

@@ -75,7 +75,7 @@ class SQLiteArchivesDatabase(InMemoryArchivesDatabase):
         self._instructions = dict(self._table.restored(_restore_archive))
 
     def on_archiving_data_sync(self, new_data: Mapping[float, Sequence[str]]) -> None:
-        """Replace the instructions."""
+        """Replace the instructions. Called by CommunicatorThread."""
         super().on_archiving_data_sync(new_data)
         self._table.replace(
             [(interval, json.dumps(list(paths))) for interval, paths in new_data.items()]
@@ -90,7 +90,8 @@ def _restore_archive(interval: float, text: str) -> tuple[float, list[str]]:
 
 
 class SQLiteBAOBDatabase(BaseBAOBDatabase):
-    """Keeps BAOBs in the state file, and only their keys and versions in memory.
+    """Keeps BAOBs in the state file, and only their keys and versions in memory. Called by user
+    threads and by CommunicatorThread.
 
     :param state: the state file
     """
@@ -173,18 +174,20 @@ class SQLiteEventDatabase(InMemoryEventDatabase):
 
     def checkpoint(self) -> None:
         """Forget events that have been closed for longer than they are to be kept, and write what
-        waits.
+        waits. Called by CommunicatorThread about every 60 seconds, maybe more often.
         """
         super().checkpoint()
         self._state.checkpoint()
 
     def on_synced(self, taken: Sequence[tuple[Event, int, str]]) -> None:
-        """The server has events, each as of a change."""
+        """The server has events, each as of a change. Called by CommunicatorThread."""
         super().on_synced(taken)
         self._save(event for event, _, _ in taken)
 
     def set_cache(self, predicate_id: str, cache: Any) -> None:
-        """Keep the state of a predicate; it is written at the next checkpoint at the latest."""
+        """Keep the state of a predicate; it is written at the next checkpoint at the latest. Called
+        by CommunicatorThread.
+        """
         super().set_cache(predicate_id, cache)
         data = self._encoder.encode(predicate_id, cache)
         if data is None:
@@ -193,7 +196,7 @@ class SQLiteEventDatabase(InMemoryEventDatabase):
             self._state_table.put((predicate_id, data))
 
     def on_predicate_deleted(self, predicate_id: str) -> None:
-        """Forget the state of a predicate."""
+        """Forget the state of a predicate. Called by CommunicatorThread."""
         super().on_predicate_deleted(predicate_id)
         self._state_table.delete(predicate_id)
         self._state.commit()
@@ -267,11 +270,11 @@ class SQLiteMacroDatabase(InMemoryMacroDatabase):
         ]
 
     def checkpoint(self) -> None:
-        """Write what waits."""
+        """Write what waits. Called by ArchivingAndMacroThread about every 60 seconds."""
         self._state.checkpoint()
 
     def set_macros(self, macros: list[Macro]) -> None:
-        """Replace the macros, and their pending occurrences."""
+        """Replace the macros, and their pending occurrences. Called by CommunicatorThread."""
         occurrences = {
             (macro.macro_id, timestamp): (macro.macro_id, timestamp, PENDING)
             for macro in macros
@@ -288,7 +291,7 @@ class SQLiteMacroDatabase(InMemoryMacroDatabase):
 
     def notify_macro_started(self, macro_id: str, timestamp: float) -> None:
         """An occurrence is about to be executed. A program that is started after a crash has it
-        from :meth:`get_started_macros`.
+        from :meth:`get_started_macros`. Called by OrderExecutorThread.
         """
         with self._lock:
             row = self._occurrences.get(macro_id, timestamp)
@@ -297,7 +300,9 @@ class SQLiteMacroDatabase(InMemoryMacroDatabase):
         self._state.commit()
 
     def get_started_macros(self) -> list[tuple[str, float]]:
-        """Occurrences whose execution was started and did not end, as (macro ID, timestamp)."""
+        """Occurrences whose execution was started and did not end, as (macro ID, timestamp). Called
+        by ArchivingAndMacroThread when it begins.
+        """
         return [
             (macro_id, timestamp)
             for macro_id, timestamp, progress in self._occurrences.rows()
@@ -305,14 +310,18 @@ class SQLiteMacroDatabase(InMemoryMacroDatabase):
         ]
 
     def notify_macro_executed(self, macro_id: str, timestamp: float) -> None:
-        """Note an occurrence to report."""
+        """Note an occurrence to report. Called by the thread that completed the macro's section,
+        mostly OrderExecutorThread.
+        """
         super().notify_macro_executed(macro_id, timestamp)
         with self._lock:
             self._occurrences.put((macro_id, timestamp, DONE))
         self._state.commit()
 
     def notify_macro_synced(self, macro_id: str, timestamp: float) -> None:
-        """Forget a reported occurrence; it is written at the next checkpoint at the latest."""
+        """Forget a reported occurrence; it is written at the next checkpoint at the latest. Called
+        by CommunicatorThread.
+        """
         super().notify_macro_synced(macro_id, timestamp)
         with self._lock:
             self._occurrences.delete(macro_id, timestamp)
@@ -333,7 +342,7 @@ def _restore_macro(macro_id: str, text: str) -> tuple[str, dict[str, Any]]:
 
 
 class SQLiteMetadataDatabase(InMemoryMetadataDatabase):
-    """Keeps metadata in the state file.
+    """Keeps metadata in the state file. Called by user threads and by statistics.
 
     :param state: the state file
     """
@@ -377,7 +386,7 @@ def _restore_metadata(key: str, value: str, timestamp: float) -> tuple[str, tupl
 
 class SQLitePredicateDatabase(InMemoryPredicateDatabase):
     """Keeps predicates in the state file; without their states, if those are no plain data (see
-    :class:`SQLiteEventDatabase`).
+    :class:`SQLiteEventDatabase`). Called by CommunicatorThread.
 
     :param state: the state file
     :param classes: classes of which they may hold instances besides plain data
@@ -429,7 +438,9 @@ class SQLiteSensorDatabase(InMemorySensorDatabase):
         self._table = state.tables["sensors"]
 
     def on_register(self, device: SMOKDevice) -> None:
-        """From now on it belongs to this device, and has the sensors of the file."""
+        """From now on it belongs to this device, and has the sensors of the file. Called by the
+        constructor of SMOKDevice.
+        """
         super().on_register(device)
 
         def restore(fqts: str, path: str, type_name: str) -> Sensor:
@@ -439,7 +450,7 @@ class SQLiteSensorDatabase(InMemorySensorDatabase):
         super().on_sensors_sync(list(self._table.restored(restore)))
 
     def on_sensors_sync(self, sensors: list[Sensor]) -> None:
-        """Replace the sensors."""
+        """Replace the sensors. Called by CommunicatorThread."""
         super().on_sensors_sync(sensors)
         self._table.replace([(sensor.fqts, sensor.path, sensor.type_name) for sensor in sensors])
         self._state.commit()
@@ -458,18 +469,20 @@ class SQLiteSensorWriteDatabase(InMemorySensorWriteDatabase):
         self._events.update(dict(self._table.restored(_restore_write)))
 
     def add_sw(self, event: SensorWriteEvent) -> None:
-        """Keep a write."""
+        """Keep a write. Called by user threads."""
         super().add_sw(event)
         self._note(event)
         self._state.commit()
 
     def on_synced_sw(self, event: SensorWriteEvent) -> None:
-        """Forget a write; it is written at the next checkpoint at the latest."""
+        """Forget a write; it is written at the next checkpoint at the latest. Called by
+        CommunicatorThread.
+        """
         super().on_synced_sw(event)
         self._note(event)
 
     def get_sw_sync(self) -> SavingSensorWriteSynchronization:
-        """All writes kept at the time of the call."""
+        """All writes kept at the time of the call. Called by CommunicatorThread."""
         events = super().get_sw_sync().events
         return SavingSensorWriteSynchronization(events, self, self._state.commit)
 

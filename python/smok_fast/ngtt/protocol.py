@@ -53,7 +53,7 @@ class NGTTHeaderType(enum.IntEnum):
 
 
 class NGTTFrame:
-    """A frame.
+    """A frame. May be used by any thread.
 
     :param tid: transaction ID, 0 to 65535
     :param packet_type: what it is; a number that is no :class:`NGTTHeaderType` is kept as it is

@@ -91,6 +91,10 @@ class Section(Future[None]):
 
     A section can be cancelled until it begins to be executed, or to be a part of another section.
 
+    Its methods may be called by any thread, but its orders are to be left alone once it was handed
+    to ``SMOKDevice.execute``. Callbacks of ``add_done_callback`` are called by the thread that
+    completes it: OrderExecutorThread, or that of the last Future; or by the one that cancels it.
+
     :param orders: the orders; none by default
     :param disposition: whether it may be joined with other sections
     :ivar disposition: as given

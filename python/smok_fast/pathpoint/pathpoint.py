@@ -30,6 +30,9 @@ ReadResult: TypeAlias = PathpointValueType | OperationFailedError | None
 class Pathpoint(PathpointCore):
     """A pathpoint; subclass it and override :meth:`on_read` and :meth:`on_write`.
 
+    Timestamps are in milliseconds since the epoch throughout, as the server wants them. One in
+    seconds is not recognised: ``set_new_value`` takes it for a moment in January 1970.
+
     Both ``Pathpoint(device, "W1", …)`` and ``Pathpoint("W1", …)`` followed by
     ``device.register_pathpoint(pathpoint)`` do the same; the first form registers by itself, and
     None for the device leaves it out.
@@ -41,7 +44,7 @@ class Pathpoint(PathpointCore):
         recorded it. What it raises is logged.
     :param read_no_often_than: seconds between two reads at least; None for no limit
     :param read_group: reads this pathpoint together with others, see :class:`ReadGroup`
-    :raises ValueError: the name declares no type
+    :raises ValueError: the name declares no type, or there is no such storage level
     :ivar name: name of the pathpoint
     :ivar storage_level: how long its values are kept
     :ivar current_timestamp: when the latest value was read, in milliseconds since the epoch; None
@@ -64,16 +67,18 @@ class Pathpoint(PathpointCore):
         read_group: ReadGroup | None = None,
     ) -> None:
         if isinstance(device, str):
-            if not isinstance(storage_level, StorageLevel):
+            if not isinstance(storage_level, int):
                 raise TypeError("without a device, give what follows the storage level by name")
-            if isinstance(name, StorageLevel):
+            if isinstance(name, str):
+                raise TypeError(f"what follows the name is a storage level, not {name!r}")
+            if name is not None:
                 storage_level = name
             device, name = None, device
         if not isinstance(name, str):
             raise TypeError(f"a pathpoint needs a name, not {name!r}")
         self._identify(name)
         self.device = None
-        self.storage_level = storage_level
+        self.storage_level = StorageLevel(storage_level)
         self.callable_on_change = callable_on_change
         self.read_no_often_than = read_no_often_than
         self.read_group = read_group
@@ -108,8 +113,8 @@ class Pathpoint(PathpointCore):
         return None
 
     def on_new_storage_level(self, new_storage_level: StorageLevel) -> None:
-        """Take over a new storage level. Called by CommunicatorThread; call super() when you
-        override it.
+        """Take over a storage level that was set on the server, which is asked for them every 10
+        minutes. Called by CommunicatorThread; call super() when you override it.
 
         :param new_storage_level: the new level
         """

@@ -154,6 +154,17 @@ def change_callback_failed(pathpoint: Pathpoint, error: BaseException) -> None:
     )
 
 
+def storage_level_raised(name: str, error: BaseException) -> None:
+    """``on_new_storage_level`` raised, or what was to give the pathpoint did."""
+    _report(
+        (name, "storage level", _place(error)),
+        error,
+        "pathpoint %s did not take over its storage level: %r",
+        name,
+        error,
+    )
+
+
 def set_new_value_raised(pathpoint: Pathpoint, error: BaseException) -> None:
     """A ``set_new_value`` of the user's class did not take what was read."""
     _report(

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Time:
-    """A minute of the week.
+    """A minute of the week. It does not change, and may be used by any thread.
 
     :ivar day_of_week: ISO 8601 weekday: 1 is Monday, 7 is Sunday
     :ivar hour: hour on a 24-hour clock
@@ -57,7 +57,8 @@ class Time:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DisabledTime:
-    """A part of each week. If it stops before it starts, it goes over the week's end.
+    """A part of each week. If it stops before it starts, it goes over the week's end. It does not
+    change, and may be used by any thread.
 
     :ivar start: its first minute
     :ivar stop: its last minute

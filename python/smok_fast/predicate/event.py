@@ -23,6 +23,9 @@ class Color(enum.IntEnum):
 class Event:
     """An event. Two are equal if they have the same UUID, provisional or not.
 
+    Its methods may be called by any thread. What you change in it nobody notices, unless it is
+    handed to ``close_event``. CommunicatorThread sets ``uuid`` once the server has the event.
+
     :param uuid_: UUID given by the server, None if it does not know the event yet
     :param started_on: when it started, in seconds since the epoch; now by default
     :param ended_on: when it ended, in seconds since the epoch, None if it has not
