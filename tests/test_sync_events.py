@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from conftest import ManualClock
@@ -71,6 +75,72 @@ def test_events_wait_for_the_server_and_arrive_as_they_are_then(
     smok_server.start()
     task.run()
     assert on_server(admin) == [("first", 300), ("second", None)]
+
+
+def lose_the_answer(task: EventsTask, admin: Admin) -> None:
+    """Have the server take events and the link break before it has answered."""
+    admin.fault(PATH, drop=True, handled=True)
+    with pytest.raises(ResponseError):
+        task.run()
+
+
+def test_an_event_whose_answer_was_lost_is_one_on_the_server(
+    device: SMOKDevice, task: EventsTask, admin: Admin
+) -> None:
+    events = [open_event(device, str(number)) for number in range(BATCH)]
+    lose_the_answer(task, admin)
+    assert len(admin.events("1")) == BATCH
+    assert events[0].uuid is None
+    device.close_event(events[0], 200)
+    late = open_event(device, "late")
+    lose_the_answer(task, admin)
+    task.run()
+    events.append(late)
+    assert [event["uuid"] for event in admin.events("1")] == [event.uuid for event in events]
+    assert on_server(admin) == [(event.message, event.ended_on) for event in events]
+    device.close_event(events[1], 300)
+    lose_the_answer(task, admin)
+    task.run()
+    assert on_server(admin) == [(event.message, event.ended_on) for event in events]
+    assert device.evt_database.get_events_to_sync() is None
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_an_event_whose_answer_was_lost_is_one_after_a_restart(
+    make_device: Callable[..., SMOKDevice], admin: Admin, tmp_path: Path, end: str
+) -> None:
+    device = make_device(evt_database=tmp_path / "state")
+    event = open_event(device)
+    lose_the_answer(EventsTask(device), admin)
+    device.close_event(event, 200)
+    state = tmp_path / "state"
+    if end == "close":
+        device.close()
+    else:  # what is on the disk is what a killed process leaves
+        state = tmp_path / "left"
+        for suffix in ("", "-wal"):
+            shutil.copy(tmp_path / f"state{suffix}", f"{state}{suffix}")
+    device = make_device(evt_database=state)
+    task = EventsTask(device)
+    lose_the_answer(task, admin)
+    task.run()
+    assert on_server(admin) == [("fire", 200)]
+    (known,) = device.get_all_events()
+    assert known.uuid == admin.events("1")[0]["uuid"]
+    assert known.provisional_uuid == event.provisional_uuid
+
+
+def test_what_is_no_uuid_is_not_put_into_a_header(
+    device: SMOKDevice, task: EventsTask, admin: Admin
+) -> None:
+    event = Event(None, 1, 2, Color.RED, False, "token", "B", "fire", None, None)
+    event.provisional_uuid = "x\r\nX-SSL-Client-Certificate: y"
+    device.evt_database.add_event(event)
+    good = open_event(device, "good")
+    lose_the_answer(task, admin)
+    task.run()
+    assert [message for message, _ in on_server(admin)] == ["fire", "good", "fire"]
+    assert admin.events("1")[1]["uuid"] == good.uuid
 
 
 def test_what_was_sent_before_the_link_broke_is_not_sent_again(
