@@ -10,6 +10,7 @@ import threading
 import time
 import zoneinfo
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ def start(
             return stack.enter_context(device)
 
         yield make
+
+
+def ask_in_a_thread(ask: Callable[[], Any]) -> Future[Any]:
+    """Ask for what may block, in a thread that holds up nobody."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(ask())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def threads() -> set[str]:
@@ -779,6 +794,34 @@ def test_a_sensor_is_waited_for_until_the_sensors_were_fetched(
     assert [sensor.fqts for sensor in found] == ["boiler temp"]
     with pytest.raises(KeyError):
         device.get_sensor("no such")
+
+
+def test_sensors_of_the_last_run_are_there_at_once_without_a_link(
+    smok_server: LocalServer, start: Callable[..., SMOKDevice], tmp_path: Path
+) -> None:
+    admin = smok_server.admin
+    admin.set_sensors(DEVICE_ID, [{"fqts": "boiler temp", "path": "W1", "type": "x"}])
+    device = start(url=smok_server.url, evt_database=tmp_path / "state")
+    assert device.get_sensor("temp boiler").path == "W1"
+    device.close()
+    admin.set_sensors(DEVICE_ID, [{"fqts": "pump", "path": "W2", "type": "x"}])
+    smok_server.stop()
+
+    device = start(url=smok_server.url, evt_database=tmp_path / "state")
+    asked = ask_in_a_thread(lambda: device.get_sensor({"temp", "boiler"}))
+    assert asked.result(PATIENCE).path == "W1"
+    assert asked.result().device is device
+    asked_for_all = ask_in_a_thread(lambda: list(device.get_all_sensors()))
+    assert [sensor.fqts for sensor in asked_for_all.result(PATIENCE)] == ["boiler temp"]
+    new = ask_in_a_thread(lambda: device.get_sensor("pump"))
+    wait_until(lambda: device.link_is_up is False, PATIENCE)
+    assert not new.done()
+
+    smok_server.start()
+    assert new.result(PATIENCE).path == "W2"
+    assert [sensor.fqts for sensor in device.get_all_sensors()] == ["pump"]
+    with pytest.raises(KeyError):
+        device.get_sensor("boiler temp")
 
 
 @pytest.mark.parametrize("late", ["/v1/device/sensors", "/v1/device/predicates"])

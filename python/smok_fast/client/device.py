@@ -804,24 +804,31 @@ class SMOKDevice:
     # ------------------------------------------------------------------
 
     def get_sensor(self, tag_set: set[str] | str) -> Sensor:
-        """A sensor. Blocks until the sensors were fetched once, without a link for ever: what the
-        last run knew is in ``sensor_database``.
+        """A sensor. What the last run was told counts until the sensors were fetched in this one;
+        for a sensor that is not known from then it blocks until they were, without a link for ever.
 
         :param tag_set: the words of its tag name, as a set or in one text
         :raises KeyError: there is no such sensor
         :raises RuntimeError: the device is closed
         """
         self._check_open()
+        fqts = fqtsify(tag_set)
+        with contextlib.suppress(KeyError):
+            return self.sensor_database.get_sensor(fqts)
         self.wait_until_synced()
         self._check_open()
-        return self.sensor_database.get_sensor(fqtsify(tag_set))
+        return self.sensor_database.get_sensor(fqts)
 
     def get_all_sensors(self) -> Iterator[Sensor]:
-        """All sensors. Blocks like :meth:`get_sensor`.
+        """All sensors: those that the last run was told until they were fetched in this one. If
+        there are none it blocks like :meth:`get_sensor`.
 
         :raises RuntimeError: the device is closed
         """
         self._check_open()
+        known = list(self.sensor_database.get_all_sensors())
+        if known:
+            return iter(known)
         self.wait_until_synced()
         self._check_open()
         return iter(self.sensor_database.get_all_sensors())
