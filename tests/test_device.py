@@ -897,6 +897,32 @@ def test_a_statistic_that_asks_for_a_sensor_does_not_wait_for_its_own_thread(
     assert found[0] == ["boiler temp"]
 
 
+def test_a_class_that_is_registered_late_takes_over_its_predicates_soon(
+    smok_server: LocalServer, start: Callable[..., SMOKDevice]
+) -> None:
+    ticked: dict[str, threading.Event] = {"early": threading.Event(), "late": threading.Event()}
+
+    class Ticking(BaseStatistic):
+        def on_tick(self) -> None:
+            ticked[self.statistic].set()
+
+    names = {"p1": "early", "p2": "late"}
+    smok_server.admin.set_predicates(
+        DEVICE_ID,
+        [{"predicate_id": key, "statistic": name} for key, name in names.items()],
+    )
+    device = start(url=smok_server.url, delayed_boot=True)
+    device.register_statistic(Ticking, lambda name, _: name == "early")
+    device.continue_boot()
+    assert ticked["early"].wait(PATIENCE)  # the next usual tick is a minute away
+    assert isinstance(device.predicates["p2"], UndefinedStatistic)
+    fetches = smok_server.admin.fault("/v1/device/predicates", delay=0.001, times=None)
+    device.register_statistic(Ticking, lambda name, _: name == "late")
+    assert ticked["late"].wait(PATIENCE)
+    assert isinstance(device.predicates["p2"], Ticking)
+    assert smok_server.admin.fault_hits(fetches) == 0
+
+
 def test_who_waits_for_sensors_is_released_by_close(start: Callable[..., SMOKDevice]) -> None:
     device = start()
     outcomes: list[str] = []

@@ -293,6 +293,7 @@ class SMOKDevice:
             self._pathpoints = PathpointsTask(self)
             self._sensors = SensorsTask(self, interval=sensors_interval)
             self._predicates = PredicatesTask(self, interval=predicates_interval)
+            self._ticks = TicksTask(self)
             self._baobs = BAOBsTask(self, interval=baobs_interval)
             self._events = EventsTask(self)
             self._metadata_sync = MetadataTask(self)
@@ -340,7 +341,7 @@ class SMOKDevice:
         if not self.dont_do_pathpoints:
             tasks += [DataTask(self, linger, self._orders.request), self._pathpoints, self._sensors]
         if not self.dont_do_predicates:
-            tasks += [time_zone, self._predicates, TicksTask(self)]
+            tasks += [time_zone, self._predicates, self._ticks]
         if archives:
             tasks += [archives]
         if macros:
@@ -897,8 +898,8 @@ class SMOKDevice:
     def register_statistic(
         self, stat: type[BaseStatistic], predicate: Callable[[str, dict[str, Any]], bool]
     ) -> StatisticRegistration:
-        """Have a class serve predicates. Those that wait for it get instances with the next tick,
-        within a minute, by CommunicatorThread.
+        """Have a class serve predicates. Those that wait for it get instances soon, by
+        CommunicatorThread, with a tick of all predicates that comes besides the usual ones.
 
         :param stat: the class
         :param predicate: called with a statistic's name and its configuration; tells whether the
@@ -913,7 +914,7 @@ class SMOKDevice:
             raise TypeError(f"{stat!r} is no subclass of BaseStatistic")
         registration = StatisticRegistration(predicate, stat)
         self.statistic_registration.add(registration)
-        self._predicates.request()
+        self._ticks.request()
         self._wake_communicator()
         return registration
 
