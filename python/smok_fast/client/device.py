@@ -231,6 +231,9 @@ class SMOKDevice:
         self.dont_do_pathpoints = dont_do_pathpoints
         self.dont_do_baobs = dont_obtain_orders if dont_do_baobs is None else dont_do_baobs
         self.dont_do_archives = dont_do_archives
+        self._drops_sensor_writes = sensor_write_database is None and (
+            dont_sync_sensor_writes or dont_do_pathpoints
+        )
         self.delayed_boot = delayed_boot
         self.use_ngtt = use_ngtt
         self.baobs_loaded = False
@@ -838,6 +841,9 @@ class SMOKDevice:
         """Log that someone has written a sensor; uploaded in the background. Writing a sensor does
         not log by itself.
 
+        With ``dont_sync_sensor_writes`` or ``dont_do_pathpoints`` nothing is uploaded: then a
+        ``sensor_write_database`` of yours has it, and without one it is dropped.
+
         :param sw: who wrote what
         :raises TypeError: it is no SensorWriteEvent
         :raises RuntimeError: the device is closed
@@ -845,6 +851,9 @@ class SMOKDevice:
         self._check_open()
         if not isinstance(sw, SensorWriteEvent):
             raise TypeError(f"a SensorWriteEvent is logged, got {sw!r}")
+        if self._drops_sensor_writes:
+            logger.debug("%r is dropped: sensor writes are switched off", sw)
+            return
         self.sensor_write_database.add_sw(sw)
         self._sensor_writes.request()
         self._wake_communicator()
