@@ -17,7 +17,7 @@ import argparse
 import logging
 import math
 import signal
-import threading
+import sys
 import time
 
 from smok_fast.client import SMOKDevice
@@ -70,9 +70,8 @@ def main():
     parser.add_argument("certificate", help="device certificate, PEM")
     parser.add_argument("key", help="its private key, PEM")
     arguments = parser.parse_args()
-    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: sys.exit())  # leaves the block below, and so closes it
     logging.basicConfig(level=logging.INFO)
     # The threads are started once everything is registered.
     files = arguments.certificate, arguments.key, "alarms-state"
@@ -81,7 +80,8 @@ def main():
         device.register_statistic(ThresholdStatistic, lambda name, _: name == "threshold")
         device.register_statistic(Frozen, lambda name, _: name == "frozen")
         device.continue_boot()
-        stop.wait()
+        while True:
+            signal.pause()
 
 
 if __name__ == "__main__":

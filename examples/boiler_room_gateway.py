@@ -9,7 +9,7 @@ MODBUS TCP server is.
 import argparse
 import logging
 import signal
-import threading
+import sys
 
 from smok_fast.basics import StorageLevel
 from smok_fast.client import SMOKDevice
@@ -58,9 +58,8 @@ def main():
     parser.add_argument("host", help="where the MODBUS TCP server is")
     parser.add_argument("port", help="its port", type=int)
     arguments = parser.parse_args()
-    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: sys.exit())  # leaves the block below, and so closes it
     logging.basicConfig(level=logging.INFO)
     with Gateway(arguments.certificate, arguments.key, arguments.host, arguments.port) as gateway:
         # What is logged here can be read on the server as well.
@@ -75,9 +74,12 @@ def main():
             logging.info("The supply is %.1f °C above the return", tenths / 10)
         except OperationFailedError as error:
             logging.warning("The boiler does not answer: %s", error)
-        stop.wait()
-        logging.getLogger().removeHandler(handler)
-        handler.close()  # sends what waits
+        try:
+            while True:
+                signal.pause()
+        finally:
+            logging.getLogger().removeHandler(handler)
+            handler.close()  # sends what waits
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ Have the server archive a pathpoint or write to one, as README shows. Ctrl-C or 
 import argparse
 import logging
 import signal
-import threading
+import sys
 
 from smok_fast.basics import StorageLevel
 from smok_fast.client import SMOKDevice
@@ -56,15 +56,15 @@ def main():
     parser.add_argument("certificate", help="device certificate, PEM")
     parser.add_argument("key", help="its private key, PEM")
     arguments = parser.parse_args()
-    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: sys.exit())  # leaves the block below, and so closes it
     logging.basicConfig(level=logging.INFO)
     # The third argument names the device's state file. Leaving the block closes the device: what
     # waits is uploaded, and its threads end.
     with MemoryDevice(arguments.certificate, arguments.key, "memory-state") as device:
         print(f"device {device.device_id} talks to {device.url}", flush=True)
-        stop.wait()
+        while True:
+            signal.pause()
 
 
 if __name__ == "__main__":

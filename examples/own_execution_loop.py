@@ -10,6 +10,7 @@ be joined waits for all that went before it.
 import argparse
 import logging
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -110,12 +111,12 @@ def main():
     parser.add_argument("certificate", help="device certificate, PEM")
     parser.add_argument("key", help="its private key, PEM")
     arguments = parser.parse_args()
-    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: sys.exit())  # leaves the block below, and so closes it
     logging.basicConfig(level=logging.INFO)
     with RadioDevice(arguments.certificate, arguments.key):
-        stop.wait()
+        while True:
+            signal.pause()
 
 
 if __name__ == "__main__":

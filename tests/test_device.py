@@ -10,6 +10,7 @@ import threading
 import time
 import zoneinfo
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ def start(
             return stack.enter_context(device)
 
         yield make
+
+
+def ask_in_a_thread(ask: Callable[[], Any]) -> Future[Any]:
+    """Ask for what may block, in a thread that holds up nobody."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(ask())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def threads() -> set[str]:
@@ -799,6 +814,34 @@ def test_a_sensor_is_waited_for_until_the_sensors_were_fetched(
         device.get_sensor("no such")
 
 
+def test_sensors_of_the_last_run_are_there_at_once_without_a_link(
+    smok_server: LocalServer, start: Callable[..., SMOKDevice], tmp_path: Path
+) -> None:
+    admin = smok_server.admin
+    admin.set_sensors(DEVICE_ID, [{"fqts": "boiler temp", "path": "W1", "type": "x"}])
+    device = start(url=smok_server.url, evt_database=tmp_path / "state")
+    assert device.get_sensor("temp boiler").path == "W1"
+    device.close()
+    admin.set_sensors(DEVICE_ID, [{"fqts": "pump", "path": "W2", "type": "x"}])
+    smok_server.stop()
+
+    device = start(url=smok_server.url, evt_database=tmp_path / "state")
+    asked = ask_in_a_thread(lambda: device.get_sensor({"temp", "boiler"}))
+    assert asked.result(PATIENCE).path == "W1"
+    assert asked.result().device is device
+    asked_for_all = ask_in_a_thread(lambda: list(device.get_all_sensors()))
+    assert [sensor.fqts for sensor in asked_for_all.result(PATIENCE)] == ["boiler temp"]
+    new = ask_in_a_thread(lambda: device.get_sensor("pump"))
+    wait_until(lambda: device.link_is_up is False, PATIENCE)
+    assert not new.done()
+
+    smok_server.start()
+    assert new.result(PATIENCE).path == "W2"
+    assert [sensor.fqts for sensor in device.get_all_sensors()] == ["pump"]
+    with pytest.raises(KeyError):
+        device.get_sensor("boiler temp")
+
+
 @pytest.mark.parametrize("late", ["/v1/device/sensors", "/v1/device/predicates"])
 def test_synced_means_sensors_and_predicates(late: str, start: Callable[..., SMOKDevice]) -> None:
     released = threading.Event()
@@ -870,6 +913,32 @@ def test_a_statistic_that_asks_for_a_sensor_does_not_wait_for_its_own_thread(
     device.continue_boot()
     assert ticked.wait(PATIENCE)
     assert found[0] == ["boiler temp"]
+
+
+def test_a_class_that_is_registered_late_takes_over_its_predicates_soon(
+    smok_server: LocalServer, start: Callable[..., SMOKDevice]
+) -> None:
+    ticked: dict[str, threading.Event] = {"early": threading.Event(), "late": threading.Event()}
+
+    class Ticking(BaseStatistic):
+        def on_tick(self) -> None:
+            ticked[self.statistic].set()
+
+    names = {"p1": "early", "p2": "late"}
+    smok_server.admin.set_predicates(
+        DEVICE_ID,
+        [{"predicate_id": key, "statistic": name} for key, name in names.items()],
+    )
+    device = start(url=smok_server.url, delayed_boot=True)
+    device.register_statistic(Ticking, lambda name, _: name == "early")
+    device.continue_boot()
+    assert ticked["early"].wait(PATIENCE)  # the next usual tick is a minute away
+    assert isinstance(device.predicates["p2"], UndefinedStatistic)
+    fetches = smok_server.admin.fault("/v1/device/predicates", delay=0.001, times=None)
+    device.register_statistic(Ticking, lambda name, _: name == "late")
+    assert ticked["late"].wait(PATIENCE)
+    assert isinstance(device.predicates["p2"], Ticking)
+    assert smok_server.admin.fault_hits(fetches) == 0
 
 
 def test_who_waits_for_sensors_is_released_by_close(start: Callable[..., SMOKDevice]) -> None:

@@ -343,6 +343,40 @@ def test_an_event_that_has_ended_is_not_opened_again_by_an_older_state_of_it(ser
     assert server.admin.events(device.device_id) == [event(uuid=own, ended_on=5.5)]
 
 
+def test_an_event_is_known_by_its_provisional_uuid_too(server, device, device_certificate):
+    def post(header, *events, by=device):
+        by.session.headers["X-SMOK-Provisional-UUIDs"] = header
+        return by.post("/v1/device/alarms", list(events))
+
+    own = uuid.uuid4()
+    first = post(own.hex, event()).json()
+    # In another form, among others, and changed
+    others = [event(uuid=str(uuid.uuid4())), event(token="new")]
+    answer = post(f",{own}, ", others[0], event(ended_on=9), others[1]).json()
+    assert answer[1:2] == first
+    assert answer[0] == {"uuid": others[0]["uuid"]}
+    kept = server.admin.events(device.device_id)
+    assert kept == [
+        event(uuid=first[0]["uuid"], ended_on=9),
+        others[0],
+        event(uuid=answer[2]["uuid"], token="new"),
+    ]
+    assert post("", event()).json() not in (first, answer)
+    # The UUID in the body counts, and another device's events are others
+    assert post(own.hex, event(uuid=others[0]["uuid"])).json() == answer[:1]
+    with new_device(server, device_certificate) as other:
+        assert post(own.hex, event(), by=other).json() != first
+
+
+@pytest.mark.parametrize("header", ["x", ",", "00", "a" * 32 + "," + "b" * 32])
+def test_provisional_uuids_that_make_no_sense_are_refused(server, device, header):
+    device.session.headers["X-SMOK-Provisional-UUIDs"] = header
+    refusal = device.post("/v1/device/alarms", [event()])
+    assert refusal.status_code == 400
+    assert "X-SMOK-Provisional-UUIDs" in status(refusal)
+    assert server.admin.events(device.device_id) == []
+
+
 def test_an_event_twice_in_one_call_is_one_event(server, device):
     own = str(uuid.uuid4())
     both = [event(uuid=own), event(uuid=own, ended_on=9)]

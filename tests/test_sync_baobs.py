@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from conftest import ManualClock
 from smok_fast.client import SMOKDevice
 from smok_fast.exceptions import ResponseError
 from smok_fast.server import LocalServer
 from smok_fast.sync.baobs import BAOBsTask
+from smok_fast.sync.base import MAX_REJECTED, REFUSED_FOR, REJECTED_FOR
 from smok_fast.testing import Admin
 
 
@@ -202,3 +204,72 @@ def test_a_download_without_a_version_is_skipped(
     admin.fault("/v1/device/baobs/k", body="theirs")
     task.run()
     assert list(device.baob_database.get_all_keys()) == []
+
+
+#: A key that the server has no place for.
+BAD = "a\0b"
+
+
+def test_a_key_that_the_server_rejects_does_not_stop_the_others(
+    device: Listening, admin: Admin, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = BAOBsTask(device, clock=clock)
+    for number in range(5):
+        device.get_baob(f"ours {number}").value = b"mine"
+        admin.set_baob("1", f"theirs {number}", b"theirs")
+        admin.set_baob("1", f"gone {number}", b"theirs")
+    task.run()
+    for number in range(5):
+        admin.delete_baob("1", f"gone {number}")
+    downloads = admin.fault("/v1/device/baobs/", delay=0.001, times=None, method="GET")
+    device.get_baob(BAD).value = b"ours alone"
+    device.get_baob("new").value = b"mine"
+    admin.set_baob("1", "theirs 3", b"newer")
+    admin.set_baob("1", "theirs 5", b"new")
+    task.run()
+    assert sorted(device.updated) == ["theirs 3", "theirs 5"]
+    assert admin.fault_hits(downloads) == 2
+    assert device.get_baob("theirs 3").value == b"newer"
+    assert admin.baob("1", "new") == b"mine"
+    assert {*admin.baobs("1"), BAD} == set(device.baob_database.get_all_keys())
+    rejected = [record for record in caplog.records if "rejects the key" in record.getMessage()]
+    assert len(rejected) == 1
+
+    calls = admin.fault("/v1/device/baobs", delay=0.001, times=None)
+    task.run()
+    assert admin.fault_hits(calls) == 1, "the key is not offered"
+    clock.advance(REJECTED_FOR)
+    task.run()
+    assert admin.fault_hits(calls) > 2, "the key is offered again"
+    assert device.get_baob(BAD).value == b"ours alone"
+    assert [record for record in caplog.records if "rejects the key" in record.getMessage()] == (
+        rejected
+    )
+
+
+def test_a_device_with_none_but_rejected_keys_gets_what_the_server_has(
+    device: Listening, task: BAOBsTask, admin: Admin
+) -> None:
+    admin.set_baob("1", "k", b"theirs")
+    device.get_baob(BAD).value = b"mine"
+    task.run()
+    assert device.get_baob("k").value == b"theirs"
+    admin.set_baob("1", "k", b"newer")
+    task.run()
+    assert device.get_baob("k").value == b"newer"
+
+
+def test_many_rejected_keys_are_found_by_and_by(
+    device: Listening, admin: Admin, clock: ManualClock
+) -> None:
+    task = BAOBsTask(device, clock=clock)
+    admin.set_baob("1", "k", b"theirs")
+    for number in range(MAX_REJECTED + 1):
+        device.get_baob(f"\0{number}").value = b"mine"
+    with pytest.raises(ResponseError):
+        task.run()
+    assert not task.is_due(clock()), "the server has to bear no more of that now"
+    clock.advance(REFUSED_FOR)
+    assert task.is_due(clock())
+    task.run()
+    assert device.get_baob("k").value == b"theirs"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from conftest import ManualClock
-from smok_fast.client import SMOKDevice
+from smok_fast.client import SMOKDevice, databases
 from smok_fast.exceptions import ResponseError
+from smok_fast.extras import InMemoryEventDatabase
 from smok_fast.predicate import Color, Event
 from smok_fast.server import LocalServer
 from smok_fast.sync.base import MAX_REJECTED, REJECTED_FOR
@@ -44,6 +49,67 @@ def test_an_event_is_sent_when_it_is_opened_and_when_it_is_closed_and_is_one_on_
     assert not task.answered, "nothing is left to be sent"
 
 
+@pytest.mark.parametrize("with_state_file", [True, False])
+def test_of_what_waits_for_the_server_the_newest_and_the_open_is_kept(
+    make_device: Callable[..., SMOKDevice],
+    admin: Admin,
+    smok_server: LocalServer,
+    tmp_path: Path,
+    with_state_file: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(databases, "MOST_UNSENT", 5)
+    database = tmp_path / "state" if with_state_file else InMemoryEventDatabase(most_unsent=5)
+    device = make_device(evt_database=database)
+    task = EventsTask(device)
+    known = open_event(device, "known")
+    task.run()
+    smok_server.stop()
+    device.close_event(known, 200)
+    still_open = open_event(device, "open")
+    for number in range(5):
+        device.close_event(open_event(device, str(number)), number)
+    assert device.evt_database.dropped == 2
+    assert len([record for record in caplog.records if "dropped" in record.getMessage()]) == 1
+    if with_state_file:
+        device.close()
+        device = make_device(evt_database=database)
+        task = EventsTask(device)
+    assert len(list(device.get_all_events())) == 5
+    smok_server.start()
+    task.run()
+    assert on_server(admin) == [("known", 200), ("open", None), ("2", 2), ("3", 3), ("4", 4)]
+    if not with_state_file:
+        assert "2 events were dropped" in caplog.text
+    (kept,) = device.get_all_open_events()
+    assert kept == still_open
+    device.close_event(kept, 300)
+    for number in range(5):
+        open_event(device, str(number))
+    task.run()
+    assert on_server(admin)[1] == ("open", 300)
+
+
+def test_where_all_that_waits_is_open_the_oldest_goes_and_is_sent_when_it_is_closed(
+    make_device: Callable[..., SMOKDevice], admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = make_device(evt_database=InMemoryEventDatabase(most_unsent=2))
+    task = EventsTask(device)
+    first, second, third = (open_event(device, message) for message in ("1", "2", "3"))
+    device.open_event(100, None, Color.WHITE, True, "t", "B", "bell")
+    assert [event.message for event in device.get_all_events()] == ["3", "bell"]
+    task.run()
+    device.close_event(first, 200)
+    task.run()
+    assert on_server(admin) == [("3", None), ("bell", None), ("1", 200)]
+    assert (second.uuid, third.uuid is None) == (None, False)
+    for number in range(3):
+        open_event(device, str(number))
+    assert device.evt_database.dropped == 3
+    assert len([record for record in caplog.records if "from now on" in record.getMessage()]) == 2
+
+
 def test_a_point_event_is_sent_closed(device: SMOKDevice, task: EventsTask, admin: Admin) -> None:
     device.open_event(100, None, Color.WHITE, True, "t", "B", "bell")
     task.run()
@@ -71,6 +137,72 @@ def test_events_wait_for_the_server_and_arrive_as_they_are_then(
     smok_server.start()
     task.run()
     assert on_server(admin) == [("first", 300), ("second", None)]
+
+
+def lose_the_answer(task: EventsTask, admin: Admin) -> None:
+    """Have the server take events and the link break before it has answered."""
+    admin.fault(PATH, drop=True, handled=True)
+    with pytest.raises(ResponseError):
+        task.run()
+
+
+def test_an_event_whose_answer_was_lost_is_one_on_the_server(
+    device: SMOKDevice, task: EventsTask, admin: Admin
+) -> None:
+    events = [open_event(device, str(number)) for number in range(BATCH)]
+    lose_the_answer(task, admin)
+    assert len(admin.events("1")) == BATCH
+    assert events[0].uuid is None
+    device.close_event(events[0], 200)
+    late = open_event(device, "late")
+    lose_the_answer(task, admin)
+    task.run()
+    events.append(late)
+    assert [event["uuid"] for event in admin.events("1")] == [event.uuid for event in events]
+    assert on_server(admin) == [(event.message, event.ended_on) for event in events]
+    device.close_event(events[1], 300)
+    lose_the_answer(task, admin)
+    task.run()
+    assert on_server(admin) == [(event.message, event.ended_on) for event in events]
+    assert device.evt_database.get_events_to_sync() is None
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_an_event_whose_answer_was_lost_is_one_after_a_restart(
+    make_device: Callable[..., SMOKDevice], admin: Admin, tmp_path: Path, end: str
+) -> None:
+    device = make_device(evt_database=tmp_path / "state")
+    event = open_event(device)
+    lose_the_answer(EventsTask(device), admin)
+    device.close_event(event, 200)
+    state = tmp_path / "state"
+    if end == "close":
+        device.close()
+    else:  # what is on the disk is what a killed process leaves
+        state = tmp_path / "left"
+        for suffix in ("", "-wal"):
+            shutil.copy(tmp_path / f"state{suffix}", f"{state}{suffix}")
+    device = make_device(evt_database=state)
+    task = EventsTask(device)
+    lose_the_answer(task, admin)
+    task.run()
+    assert on_server(admin) == [("fire", 200)]
+    (known,) = device.get_all_events()
+    assert known.uuid == admin.events("1")[0]["uuid"]
+    assert known.provisional_uuid == event.provisional_uuid
+
+
+def test_what_is_no_uuid_is_not_put_into_a_header(
+    device: SMOKDevice, task: EventsTask, admin: Admin
+) -> None:
+    event = Event(None, 1, 2, Color.RED, False, "token", "B", "fire", None, None)
+    event.provisional_uuid = "x\r\nX-SSL-Client-Certificate: y"
+    device.evt_database.add_event(event)
+    good = open_event(device, "good")
+    lose_the_answer(task, admin)
+    task.run()
+    assert [message for message, _ in on_server(admin)] == ["fire", "good", "fire"]
+    assert admin.events("1")[1]["uuid"] == good.uuid
 
 
 def test_what_was_sent_before_the_link_broke_is_not_sent_again(

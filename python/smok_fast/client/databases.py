@@ -2,7 +2,7 @@
 
 What the user gives is the user's; what is made here is closed here. With a path everything that is
 not given is kept on disk: low-rate state in the state file at that path, samples in the folder
-``<path>.buffer`` beside it. Without one it is in memory.
+``<path>.buffer`` beside it. Without one it is in memory. What waits for the server is bounded.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from smok_fast.extras import (
     SQLiteSensorDatabase,
     SQLiteSensorWriteDatabase,
 )
+from smok_fast.extras.overflow import MOST_UNSENT
 from smok_fast.state import StateFile
 
 __all__ = ["Databases"]
@@ -83,7 +84,7 @@ class Databases:
         else:
             self.state_file = state = StateFile(events)
             classes = tuple(state_classes)
-            self.events = SQLiteEventDatabase(state, classes=classes)
+            self.events = SQLiteEventDatabase(state, most_unsent=MOST_UNSENT, classes=classes)
             macros = SQLiteMacroDatabase(state) if macros is None else macros
             metadata = SQLiteMetadataDatabase(state) if metadata is None else metadata
             sensors = SQLiteSensorDatabase(state) if sensors is None else sensors
@@ -95,7 +96,9 @@ class Databases:
             )
             archives = SQLiteArchivesDatabase(state) if archives is None else archives
             sensor_writes = (
-                SQLiteSensorWriteDatabase(state) if sensor_writes is None else sensor_writes
+                SQLiteSensorWriteDatabase(state, most_unsent=MOST_UNSENT)
+                if sensor_writes is None
+                else sensor_writes
             )
         self.macros = InMemoryMacroDatabase() if macros is None else macros
         self.metadata = InMemoryMetadataDatabase() if metadata is None else metadata

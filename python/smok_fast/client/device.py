@@ -234,6 +234,9 @@ class SMOKDevice:
         self.dont_do_pathpoints = dont_do_pathpoints
         self.dont_do_baobs = dont_obtain_orders if dont_do_baobs is None else dont_do_baobs
         self.dont_do_archives = dont_do_archives
+        self._drops_sensor_writes = sensor_write_database is None and (
+            dont_sync_sensor_writes or dont_do_pathpoints
+        )
         self.delayed_boot = delayed_boot
         self.use_ngtt = use_ngtt
         self.baobs_loaded = False
@@ -296,6 +299,7 @@ class SMOKDevice:
             self._pathpoints = PathpointsTask(self, interval=pathpoints_interval)
             self._sensors = SensorsTask(self, interval=sensors_interval)
             self._predicates = PredicatesTask(self, interval=predicates_interval)
+            self._ticks = TicksTask(self)
             self._baobs = BAOBsTask(self, interval=baobs_interval)
             self._events = EventsTask(self)
             self._metadata_sync = MetadataTask(self)
@@ -343,7 +347,7 @@ class SMOKDevice:
         if not self.dont_do_pathpoints:
             tasks += [DataTask(self, linger, self._orders.request), self._pathpoints, self._sensors]
         if not self.dont_do_predicates:
-            tasks += [time_zone, self._predicates, TicksTask(self)]
+            tasks += [time_zone, self._predicates, self._ticks]
         if archives:
             tasks += [archives]
         if macros:
@@ -807,24 +811,31 @@ class SMOKDevice:
     # ------------------------------------------------------------------
 
     def get_sensor(self, tag_set: set[str] | str) -> Sensor:
-        """A sensor. Blocks until the sensors were fetched once, without a link for ever: what the
-        last run knew is in ``sensor_database``.
+        """A sensor. What the last run was told counts until the sensors were fetched in this one;
+        for a sensor that is not known from then it blocks until they were, without a link for ever.
 
         :param tag_set: the words of its tag name, as a set or in one text
         :raises KeyError: there is no such sensor
         :raises RuntimeError: the device is closed
         """
         self._check_open()
+        fqts = fqtsify(tag_set)
+        with contextlib.suppress(KeyError):
+            return self.sensor_database.get_sensor(fqts)
         self.wait_until_synced()
         self._check_open()
-        return self.sensor_database.get_sensor(fqtsify(tag_set))
+        return self.sensor_database.get_sensor(fqts)
 
     def get_all_sensors(self) -> Iterator[Sensor]:
-        """All sensors. Blocks like :meth:`get_sensor`.
+        """All sensors: those that the last run was told until they were fetched in this one. If
+        there are none it blocks like :meth:`get_sensor`.
 
         :raises RuntimeError: the device is closed
         """
         self._check_open()
+        known = list(self.sensor_database.get_all_sensors())
+        if known:
+            return iter(known)
         self.wait_until_synced()
         self._check_open()
         return iter(self.sensor_database.get_all_sensors())
@@ -833,6 +844,9 @@ class SMOKDevice:
         """Log that someone has written a sensor; uploaded in the background. Writing a sensor does
         not log by itself.
 
+        With ``dont_sync_sensor_writes`` or ``dont_do_pathpoints`` nothing is uploaded: then a
+        ``sensor_write_database`` of yours has it, and without one it is dropped.
+
         :param sw: who wrote what
         :raises TypeError: it is no SensorWriteEvent
         :raises RuntimeError: the device is closed
@@ -840,6 +854,9 @@ class SMOKDevice:
         self._check_open()
         if not isinstance(sw, SensorWriteEvent):
             raise TypeError(f"a SensorWriteEvent is logged, got {sw!r}")
+        if self._drops_sensor_writes:
+            logger.debug("%r is dropped: sensor writes are switched off", sw)
+            return
         self.sensor_write_database.add_sw(sw)
         self._sensor_writes.request()
         self._wake_communicator()
@@ -893,8 +910,8 @@ class SMOKDevice:
     def register_statistic(
         self, stat: type[BaseStatistic], predicate: Callable[[str, dict[str, Any]], bool]
     ) -> StatisticRegistration:
-        """Have a class serve predicates. Those that wait for it get instances with the next tick,
-        within a minute, by CommunicatorThread.
+        """Have a class serve predicates. Those that wait for it get instances soon, by
+        CommunicatorThread, with a tick of all predicates that comes besides the usual ones.
 
         :param stat: the class
         :param predicate: called with a statistic's name and its configuration; tells whether the
@@ -909,7 +926,7 @@ class SMOKDevice:
             raise TypeError(f"{stat!r} is no subclass of BaseStatistic")
         registration = StatisticRegistration(predicate, stat)
         self.statistic_registration.add(registration)
-        self._predicates.request()
+        self._ticks.request()
         self._wake_communicator()
         return registration
 
@@ -1041,9 +1058,7 @@ class SMOKDevice:
         self._wake_communicator()
 
     def _restore_predicates(self) -> None:
-        """Have predicates of the last run back; they get their classes when the server confirms
-        them.
-        """
+        """Have predicates of the last run back; they get their classes with the first tick."""
         for kwargs in self.pred_database.get_all_predicates():
             try:
                 predicate = UndefinedStatistic(device=self, **kwargs)

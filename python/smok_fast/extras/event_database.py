@@ -2,6 +2,10 @@
 
 An event is offered to the server once for each change: when it is added, and when it is closed.
 A change made while the event is on its way to the server is a change that the server lacks.
+
+Of the events that the server lacks the newest are kept. Where there are more, closed ones of which
+it has never told a UUID go first; then open ones, which come back when they are closed; and last
+those that would stay open on the server for ever.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from smok_fast.extras.overflow import MOST_UNSENT, Overflow
 
 if TYPE_CHECKING:
     from smok_fast.predicate import Event
@@ -194,19 +200,33 @@ class InMemoryEventDatabase(BaseEventDatabase):
     """Keeps events and the state of predicates until the program ends.
 
     :param keep_for: for how many seconds to keep closed events that the server has
+    :param most_unsent: how many events that the server lacks to keep; None for all
     :param clock: gives seconds since the epoch
     """
 
     def __init__(
-        self, keep_for: float = RETENTION, *, clock: Callable[[], float] = time.time
+        self,
+        keep_for: float = RETENTION,
+        *,
+        most_unsent: int | None = MOST_UNSENT,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._lock = threading.Lock()
         self._clock = clock
         self._keep_for = keep_for
+        self._most_unsent = most_unsent
+        self._overflow = Overflow("events")
         self._events: dict[str, Event] = {}
         self._unsynced: dict[str, int] = {}  # event → its newest change that the server lacks
         self._changes = itertools.count()
         self._states: dict[str, Any] = {}
+
+    @property
+    def dropped(self) -> int:
+        """How many events that the server lacked were dropped, since there were too many of them.
+        For any thread.
+        """
+        return self._overflow.dropped
 
     def checkpoint(self) -> None:
         """Forget events that have been closed for longer than they are to be kept. Called by
@@ -253,6 +273,7 @@ class InMemoryEventDatabase(BaseEventDatabase):
                 key = event_key(event)
                 if self._unsynced.get(key) == change:
                     del self._unsynced[key]
+        self._overflow.end()
 
     def set_cache(self, predicate_id: str, cache: Any) -> None:
         """Keep the state of a predicate. Called by CommunicatorThread."""
@@ -281,6 +302,31 @@ class InMemoryEventDatabase(BaseEventDatabase):
         with self._lock:
             self._events[key] = event
             self._unsynced[key] = next(self._changes)
+            excess = self._excess(key)
+            for old in excess:
+                self._forget(old)
+        self._overflow.add(len(excess))
+
+    def _excess(self, newest: str) -> list[str]:
+        """The keys of events that the server lacks and that are too many. For who has the lock.
+
+        :param newest: the key of an event that is to stay
+        """
+        count = 0 if self._most_unsent is None else len(self._unsynced) - self._most_unsent
+        if count <= 0:
+            return []
+        excess: list[str] = []
+        for rank in range(3):
+            old = (
+                key for key in self._unsynced if key != newest and _rank(self._events[key]) == rank
+            )
+            excess += itertools.islice(old, count - len(excess))
+        return excess
+
+    def _forget(self, key: str) -> None:
+        """Forget an event. For who has the lock."""
+        del self._events[key]
+        self._unsynced.pop(key, None)
 
     def _forget_closed(self, before: float | None) -> list[str]:
         """Forget closed events that the server has; those that ended before a time, if one is
@@ -291,7 +337,7 @@ class InMemoryEventDatabase(BaseEventDatabase):
         with self._lock:
             forgotten = [key for key in self._events if self._is_past(key, before)]
             for key in forgotten:
-                del self._events[key]
+                self._forget(key)
         return forgotten
 
     def _is_past(self, key: str, before: float | None) -> bool:
@@ -300,6 +346,13 @@ class InMemoryEventDatabase(BaseEventDatabase):
             return False
         ended_on = event.started_on if event.ended_on is None else event.ended_on
         return before is None or ended_on < before
+
+
+def _rank(event: Event) -> int:
+    """How hard an event that the server lacks is to do without."""
+    if not event.is_closed():
+        return 1
+    return 0 if event.uuid is None else 2
 
 
 def event_key(event: Event) -> str:

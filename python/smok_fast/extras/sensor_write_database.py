@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from smok_fast.extras.overflow import MOST_UNSENT, Overflow
+
 if TYPE_CHECKING:
     from smok_fast.sensor import SensorWriteEvent
 
@@ -96,25 +98,55 @@ class BaseSensorWriteDatabase(abc.ABC):
 
 
 class InMemorySensorWriteDatabase(BaseSensorWriteDatabase):
-    """Keeps sensor writes until the server has them or the program ends."""
+    """Keeps sensor writes until the server has them or the program ends.
 
-    def __init__(self) -> None:
+    :param most_unsent: how many to keep, the newest; None for all
+    """
+
+    def __init__(self, *, most_unsent: int | None = MOST_UNSENT) -> None:
         self._lock = threading.Lock()
+        self._most_unsent = most_unsent
+        self._overflow = Overflow("sensor writes")
         self._events: collections.Counter[SensorWriteEvent] = collections.Counter()
+
+    @property
+    def dropped(self) -> int:
+        """How many writes were dropped, since there were too many of them. For any thread."""
+        return self._overflow.dropped
 
     def add_sw(self, event: SensorWriteEvent) -> None:
         """Keep a write. Called by user threads."""
-        with self._lock:
-            self._events[event] += 1
+        self._add(event)
 
     def on_synced_sw(self, event: SensorWriteEvent) -> None:
         """Forget a write. No-op if it is not kept. Called by CommunicatorThread."""
         with self._lock:
-            self._events[event] -= 1
-            if self._events[event] <= 0:
-                del self._events[event]
+            self._remove(event)
+        self._overflow.end()
 
     def get_sw_sync(self) -> BaseSensorWriteSynchronization:
         """All writes kept at the time of the call. Called by CommunicatorThread."""
         with self._lock:
             return BaseSensorWriteSynchronization(list(self._events.elements()), self)
+
+    def _add(self, event: SensorWriteEvent) -> list[SensorWriteEvent]:
+        """Keep a write.
+
+        :return: those that were dropped for it
+        """
+        dropped = []
+        with self._lock:
+            self._events[event] += 1
+            if self._most_unsent is not None:
+                for _ in range(self._events.total() - self._most_unsent):
+                    oldest = next(iter(self._events))
+                    self._remove(oldest)
+                    dropped.append(oldest)
+        self._overflow.add(len(dropped))
+        return dropped
+
+    def _remove(self, event: SensorWriteEvent) -> None:
+        """Forget one of equal writes. For who has the lock."""
+        self._events[event] -= 1
+        if self._events[event] <= 0:
+            del self._events[event]

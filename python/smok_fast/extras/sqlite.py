@@ -148,6 +148,8 @@ class SQLiteEventDatabase(InMemoryEventDatabase):
 
     :param state: the state file
     :param keep_for: for how many seconds to keep closed events that the server has
+    :param most_unsent: how many events that the server lacks to keep, unless the file holds more
+        already; None for all
     :param classes: classes of which states may hold instances besides. Pickle makes them anew, from
         what the file says: allow classes that can bear that
     :param clock: gives seconds since the epoch
@@ -158,10 +160,11 @@ class SQLiteEventDatabase(InMemoryEventDatabase):
         state: StateFile,
         keep_for: float = RETENTION,
         *,
+        most_unsent: int | None = None,
         classes: Iterable[type] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(keep_for, clock=clock)
+        super().__init__(keep_for, most_unsent=most_unsent, clock=clock)
         self._state = state
         self._table = state.tables["events"]
         self._state_table = state.tables["predicate_states"]
@@ -170,6 +173,8 @@ class SQLiteEventDatabase(InMemoryEventDatabase):
             self._events[key] = event
             if unsynced:
                 self._unsynced[key] = next(self._changes)
+        if most_unsent is not None:
+            self._most_unsent = max(most_unsent, len(self._unsynced))
         self._states.update(self._state_table.restored(self._restore_state))
 
     def checkpoint(self) -> None:
@@ -205,11 +210,9 @@ class SQLiteEventDatabase(InMemoryEventDatabase):
         super()._note_change(event)
         self._save([event])
 
-    def _forget_closed(self, before: float | None) -> list[str]:
-        forgotten = super()._forget_closed(before)
-        for key in forgotten:
-            self._table.delete(key)
-        return forgotten
+    def _forget(self, key: str) -> None:
+        super()._forget(key)
+        self._table.delete(key)
 
     def _save(self, events: Iterable[Event]) -> None:
         """Write events as they are now."""
@@ -460,18 +463,21 @@ class SQLiteSensorWriteDatabase(InMemorySensorWriteDatabase):
     """Keeps sensor writes in the state file until the server has them.
 
     :param state: the state file
+    :param most_unsent: how many to keep, unless the file holds more already; None for all
     """
 
-    def __init__(self, state: StateFile) -> None:
-        super().__init__()
+    def __init__(self, state: StateFile, *, most_unsent: int | None = None) -> None:
+        super().__init__(most_unsent=most_unsent)
         self._state = state
         self._table = state.tables["sensor_writes"]
         self._events.update(dict(self._table.restored(_restore_write)))
+        if most_unsent is not None:
+            self._most_unsent = max(most_unsent, self._events.total())
 
     def add_sw(self, event: SensorWriteEvent) -> None:
         """Keep a write. Called by user threads."""
-        super().add_sw(event)
-        self._note(event)
+        for changed in (*self._add(event), event):
+            self._note(changed)
         self._state.commit()
 
     def on_synced_sw(self, event: SensorWriteEvent) -> None:

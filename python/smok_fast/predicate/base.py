@@ -140,7 +140,9 @@ class BaseStatistic(abc.ABC):
 
     @abc.abstractmethod
     def on_tick(self) -> None:
-        """Look at the device, open and close events. Called about every 60 seconds."""
+        """Look at the device, open and close events. Called about every 60 seconds, and when a
+        class was registered.
+        """
 
     def _call_method(self, method: str, *args: Any, **kwargs: Any) -> None:
         """Call a method of the statistic, with its state loaded before and saved after it."""

@@ -202,7 +202,7 @@ class ThresholdStatistic(BaseStatistic):
         try:
             if rule.is_pathpoint:
                 return self.device.get_pathpoint(rule.target)
-            # Not get_sensor, which waits for what this very thread is to fetch
+            # Not get_sensor: a tick must not wait for anything
             return self.device.sensor_database.get_sensor(fqtsify(rule.target))
         except KeyError:
             if self._missing != rule.target:

@@ -13,6 +13,10 @@ install 'smok-fast[server]'``. Nothing that runs on a device imports it.
 ``X-SSL-Client-Certificate`` as PEM with a tab for each line end. Without a CA file the header is
 taken at its word, so keep this server off the Internet.
 
+**Events.** Beyond the API, ``POST /v1/device/alarms`` looks at the header
+``X-SMOK-Provisional-UUIDs``, which keeps an event that comes again, since the answer was lost, from
+being stored twice: see :mod:`smok_fast.server.resources.alarms`.
+
 **NGTT.** With an ``ngtt_port``, orders are pushed to the devices that are connected there, by TLS
 with certificates on both sides; :mod:`smok_fast.server.outbox` tells what goes which way.
 

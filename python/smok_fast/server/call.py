@@ -82,6 +82,7 @@ class Call:
     :ivar device_id: the device that calls, or that an admin call is about
     :ivar parameters: the parts of the path that vary, percent-decoded
     :ivar query: the query parameters
+    :ivar headers: the headers, by their names in any case
     :ivar body: the body, not decoded yet
     """
 
@@ -89,6 +90,7 @@ class Call:
     device_id: str
     parameters: Mapping[str, str]
     query: Mapping[str, str]
+    headers: Mapping[str, str]
     body: wire.Body
 
     @property
@@ -198,7 +200,7 @@ class Endpoint:
         content = await _read(request, context.max_body)
         body = wire.Body(content, request.headers.get("Content-Type", ""))
         parameters = {name: checks.text(value, name) for name, value in request.path_params.items()}
-        return Call(context, device_id, parameters, request.query_params, body)
+        return Call(context, device_id, parameters, request.query_params, request.headers, body)
 
     def _handle(self, call: Call, accept: str) -> Response:
         if call.device_id:

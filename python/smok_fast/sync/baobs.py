@@ -1,19 +1,39 @@
-"""Keeps BAOBs of the device and of the server alike: of two versions the higher one wins."""
+"""Keeps BAOBs of the device and of the server alike: of two versions the higher one wins.
+
+All keys are compared in one call. If the server rejects it for its content, they are compared in
+smaller parts, until the keys that it objects to are alone; those are set apart. The server takes
+what a part lacks for missing here: what it says of a key in another part is left out.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from smok_fast._urls import segment
 from smok_fast.baob import replace_unless_changed, value_and_version
 from smok_fast.exceptions import ResponseError
-from smok_fast.sync.base import SyncTask, UnusableAnswer
+from smok_fast.minijson import EncodingError
+from smok_fast.sync.base import (
+    Rejections,
+    SyncTask,
+    UnusableAnswer,
+    rejects_content,
+    send_in_parts,
+)
+
+if TYPE_CHECKING:
+    from smok_fast.client import SMOKDevice
 
 __all__ = ["BAOBsTask"]
 
 logger = logging.getLogger(__name__)
+
+#: What the server says of keys.
+VERDICTS = ("should_delete", "should_download", "should_upload")
 
 
 class BAOBsTask(SyncTask):
@@ -26,17 +46,20 @@ class BAOBsTask(SyncTask):
     name = "baobs"
     interval = 3600.0
 
+    def __init__(
+        self,
+        device: SMOKDevice,
+        *,
+        interval: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(device, interval=interval, clock=clock)
+        self._rejections: Rejections[str] = Rejections("the key of BAOB", clock)
+
     def exchange(self) -> bool:
         """Compare and transfer. A BAOB that the server refuses does not stop the others."""
         versions = self._versions()
-        answer = self._call(
-            self.device.api.post,
-            "/v1/device/baobs",
-            json=[{"key": key, "version": version} for key, version in versions.items()],
-        )
-        to_delete = _keys(answer, "should_delete")
-        to_download = _keys(answer, "should_download")
-        to_upload = _keys(answer, "should_upload")
+        to_delete, to_download, to_upload = self._compare(versions)
         for key in to_delete:
             self._replace(key, versions, None, -1)
         for key in to_download:
@@ -45,6 +68,45 @@ class BAOBsTask(SyncTask):
             self._unless_refused(self._upload, key)
         self.device.baobs_loaded = True
         return False
+
+    def _compare(self, versions: Mapping[str, int]) -> list[list[str]]:
+        """Compare all keys but those that the server has just rejected.
+
+        :return: the keys for each of :data:`VERDICTS`
+        """
+        self._rejections.keep_only(versions)
+        keys = [key for key in versions if self._rejections.may_offer(key)]
+        # Keys that came in the answers for several parts are there once
+        verdicts: list[dict[str, None]] = [{} for _ in VERDICTS]
+        compared = False
+
+        def compare(part: Sequence[str]) -> None:
+            nonlocal compared
+            answer = self._call(
+                self.device.api.post,
+                "/v1/device/baobs",
+                json=[{"key": key, "version": versions[key]} for key in part],
+            )
+            compared = True
+            asked = set(part)
+            for verdict, field in zip(verdicts, VERDICTS, strict=True):
+                verdict.update(
+                    (key, None)
+                    for key in _keys(answer, field)
+                    if key in asked or key not in versions
+                )
+            for key in part:
+                self._rejections.discard(key)
+
+        try:
+            send_in_parts(keys, compare, self._rejections.add, size=max(len(keys), 1))
+        except (ResponseError, EncodingError) as error:
+            if rejects_content(error):
+                self.request()  # go on without those that were found, when that is allowed
+            raise
+        if not compared:  # there are none, or none that may be told
+            compare([])
+        return [list(verdict) for verdict in verdicts]
 
     def _versions(self) -> dict[str, int]:
         database = self.device.baob_database

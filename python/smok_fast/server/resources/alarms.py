@@ -1,8 +1,10 @@
 """Predicates, which tell a device when to raise an alarm, and the events that devices send.
 
-An event is known by its UUID. One that comes without gets a new one; one that comes with a UUID,
-known or not, is stored under it, so that sending an event again changes nothing. An event that has
-ended stays so, even when an older state of it arrives late.
+An event is known by its UUID. One that comes with a UUID, known or not, is stored under it, so that
+sending an event again changes nothing. One that comes without gets a new one, or, if the header
+``X-SMOK-Provisional-UUIDs`` tells the UUID that the device knows it by, one that follows from that:
+a device that has lost the answer and sends the event again gets the same. An event that has ended
+stays so, even when an older state of it arrives late.
 """
 
 from __future__ import annotations
@@ -21,6 +23,11 @@ from smok_fast.server.tables import events
 
 __all__ = ["ENDPOINTS"]
 
+#: For each event of the body, in its order and separated by commas, the UUID that the device has
+#: given it; empty for one that is to have none.
+_PROVISIONAL_UUIDS = "X-SMOK-Provisional-UUIDs"
+#: UUIDs that follow from provisional ones are of this name space, and of their device.
+_NAMESPACE = uuid.UUID("6b0a2c4e-5f0d-4b59-9a3f-0c8e7d1f2a46")
 _MAX_COLOR = 2
 _POINT_EVENT = 1
 
@@ -43,9 +50,11 @@ def set_predicates(call: Call) -> None:
 
 def send_events(call: Call) -> Any:
     """Take events; answers with their UUIDs in the same order."""
+    sent = checks.array(call.body.decode())
+    given = _given_uuids(call, len(sent))
     received = [
-        _event(event, f"[{position}]")
-        for position, event in enumerate(checks.array(call.body.decode()))
+        _event(event, uuid_, f"[{position}]")
+        for position, (event, uuid_) in enumerate(zip(sent, given, strict=True))
     ]
     with call.store.transaction() as connection:
         merged = _known(connection, call.device_id, [event["uuid"] for event in received])
@@ -88,14 +97,32 @@ def _known(connection: Connection, device_id: str, uuids: list[str]) -> dict[str
     return known
 
 
-def _event(what: object, where: str) -> dict[str, Any]:
+def _given_uuids(call: Call, count: int) -> list[str]:
+    """A UUID for each of the events of a call, for those that bring none."""
+    header = call.headers.get(_PROVISIONAL_UUIDS)
+    if not header:
+        return [str(uuid.uuid4()) for _ in range(count)]
+    entries = [entry.strip() for entry in header.split(",")]
+    if len(entries) != count:
+        raise ApiError(400, f"{_PROVISIONAL_UUIDS} has {len(entries)} entries for {count} events")
+    given = []
+    for position, entry in enumerate(entries):
+        if entry:
+            provisional = _parsed_uuid(entry, f"{_PROVISIONAL_UUIDS}[{position}]")
+            given.append(str(uuid.uuid5(_NAMESPACE, f"{call.device_id} {provisional}")))
+        else:
+            given.append(str(uuid.uuid4()))
+    return given
+
+
+def _event(what: object, given_uuid: str, where: str) -> dict[str, Any]:
     body = checks.object_(what, where)
 
     def field(name: str) -> Any:
         return checks.field(body, name, where)
 
     event = {
-        "uuid": _uuid(body.get("uuid"), f"{where}.uuid"),
+        "uuid": _uuid(checks.optional(body, "uuid", given_uuid), f"{where}.uuid"),
         "started_on": checks.number(field("started_on"), f"{where}.started_on"),
         "color": checks.integer(field("color"), f"{where}.color", 0, _MAX_COLOR),
         "alarm_type": checks.integer(field("alarm_type"), f"{where}.alarm_type", 0, _POINT_EVENT),
@@ -117,14 +144,16 @@ def _event(what: object, where: str) -> dict[str, Any]:
 
 
 def _uuid(what: object, where: str) -> str:
-    if what is None:
-        return str(uuid.uuid4())
     text = checks.key(what, where)
+    _parsed_uuid(text, where)
+    return text
+
+
+def _parsed_uuid(text: str, where: str) -> uuid.UUID:
     try:
-        uuid.UUID(text)
+        return uuid.UUID(text)
     except ValueError:
         raise ApiError(400, f"{where}: {text!r:.60} is no UUID") from None
-    return text
 
 
 def _predicate(what: object, where: str) -> dict[str, Any]:
