@@ -571,11 +571,41 @@ def test_reads_and_writes_that_block_count_as_answers_of_their_bus(
     assert latencies["W1"].seconds >= 0.002
 
 
+def test_what_other_code_of_the_user_takes_is_nobodys_latency(make_offline_device: Maker) -> None:
+    class Slow(Scripted):
+        def can_read(self) -> bool:
+            take_a_millisecond()
+            return self.name != "W2"
+
+    class SlowDevice(Device):
+        def provide_unknown_pathpoint(
+            self, name: str, storage_level: StorageLevel = StorageLevel.TREND
+        ) -> Pathpoint:
+            take_a_millisecond()
+            return Slow(self, name, log=self.log)
+
+    device = make_offline_device(SlowDevice)
+    changes = device.get_pathpoint("W1")
+    changes.callable_on_change = lambda _: take_a_millisecond()
+    device.get_pathpoint("W4").read_group = SlowBus()
+    execute(device, *read("W4", "W1", "W2", "W3"), write("W5"), write("W1"))
+    slow = {n for n, latency in device.statistics().latencies.items() if latency.seconds >= 0.001}
+    assert slow == {"slow bus"}
+
+
 class Bus(ReadGroup):
     name = "bus"
 
     def on_read_group(self, pathpoints: Sequence[Pathpoint], advise: AdviseLevel) -> list[int]:
         return [1] * len(pathpoints)
+
+
+class SlowBus(Bus):
+    name = "slow bus"
+
+    def on_read_group(self, pathpoints: Sequence[Pathpoint], advise: AdviseLevel) -> list[int]:
+        take_a_millisecond()
+        return super().on_read_group(pathpoints, advise)
 
 
 def take_a_millisecond() -> int:

@@ -624,6 +624,12 @@ class TestOrdersFromTheServer:
         with pytest.raises(TypeError, match="the server sends no <"):
             recovery.encode(Section([Order()]))
 
+    def test_the_garbage_collector_does_not_look_at_them(self) -> None:
+        (section,) = in_json(self.SENT)
+        assert not any(map(gc.is_tracked, section.orders))
+        has_gc = 1 << 14  # Py_TPFLAGS_HAVE_GC, without which they must not be hidden from it
+        assert all(type(order).__flags__ & has_gc for order in section.orders)
+
     def test_many_threads_that_look_at_once_see_the_same(self) -> None:
         sections = in_json(self.SENT * 200)
         barrier = threading.Barrier(4)

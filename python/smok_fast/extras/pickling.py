@@ -18,6 +18,7 @@ migrate`` reads them.
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import json
 import logging
@@ -666,7 +667,8 @@ class PicklingSensorWriteDatabase(InMemorySensorWriteDatabase):
     def __init__(self, pickle_addr: str | os.PathLike[str]) -> None:
         super().__init__()
         self._file = _File(pickle_addr, self._copy)
-        self._events.update(_load(self._file.path, _restore_writes) or ())
+        writes = _load(self._file.path, _restore_writes) or ()
+        self._take_up(collections.Counter(writes))
 
     def add_sw(self, event: SensorWriteEvent) -> None:
         """Keep a write. Called by user threads."""

@@ -237,14 +237,15 @@ class NativePathpointDatabase(BasePathpointDatabase):
     def get_data_to_sync(self) -> BufferUpload | QuarantineUpload | None:
         """The next upload, or None: first what is to be tried again from the quarantine. Called by
         CommunicatorThread.
-
-        :raises OSError: what waits cannot be read now
         """
         self.checkpoint()
         again = self.quarantine.next_upload()
         if again is not None:
             return again
-        upload = self.buffer.next_upload(UPLOAD_BYTES)
+        try:
+            upload = self.buffer.next_upload(UPLOAD_BYTES)
+        except OSError:  # what waits cannot be read now, as the next checkpoint says
+            return None
         return None if upload is None else BufferUpload(self, *upload)
 
     def set_aside(self, token: int, content: list[dict[str, Any]], reason: str) -> None:

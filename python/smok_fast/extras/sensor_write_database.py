@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import collections
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from smok_fast.extras.overflow import MOST_UNSENT, Overflow
@@ -108,6 +108,7 @@ class InMemorySensorWriteDatabase(BaseSensorWriteDatabase):
         self._most_unsent = most_unsent
         self._overflow = Overflow("sensor writes")
         self._events: collections.Counter[SensorWriteEvent] = collections.Counter()
+        self._count = 0  # of all of them
 
     @property
     def dropped(self) -> int:
@@ -129,6 +130,15 @@ class InMemorySensorWriteDatabase(BaseSensorWriteDatabase):
         with self._lock:
             return BaseSensorWriteSynchronization(list(self._events.elements()), self)
 
+    def _take_up(self, kept: Mapping[SensorWriteEvent, int]) -> None:
+        """Take over what the last run has kept, and how often each; all of it, however much it
+        is.
+        """
+        self._events.update(kept)
+        self._count = self._events.total()
+        if self._most_unsent is not None:
+            self._most_unsent = max(self._most_unsent, self._count)
+
     def _add(self, event: SensorWriteEvent) -> list[SensorWriteEvent]:
         """Keep a write.
 
@@ -137,16 +147,18 @@ class InMemorySensorWriteDatabase(BaseSensorWriteDatabase):
         dropped = []
         with self._lock:
             self._events[event] += 1
-            if self._most_unsent is not None:
-                for _ in range(self._events.total() - self._most_unsent):
-                    oldest = next(iter(self._events))
-                    self._remove(oldest)
-                    dropped.append(oldest)
+            self._count += 1
+            while self._most_unsent is not None and self._count > self._most_unsent:
+                oldest = next(iter(self._events))
+                self._remove(oldest)
+                dropped.append(oldest)
         self._overflow.add(len(dropped))
         return dropped
 
     def _remove(self, event: SensorWriteEvent) -> None:
         """Forget one of equal writes. For who has the lock."""
-        self._events[event] -= 1
-        if self._events[event] <= 0:
-            del self._events[event]
+        if event in self._events:
+            self._count -= 1
+            self._events[event] -= 1
+            if not self._events[event]:
+                del self._events[event]

@@ -470,9 +470,7 @@ class SQLiteSensorWriteDatabase(InMemorySensorWriteDatabase):
         super().__init__(most_unsent=most_unsent)
         self._state = state
         self._table = state.tables["sensor_writes"]
-        self._events.update(dict(self._table.restored(_restore_write)))
-        if most_unsent is not None:
-            self._most_unsent = max(most_unsent, self._events.total())
+        self._take_up(dict(self._table.restored(_restore_write)))
 
     def add_sw(self, event: SensorWriteEvent) -> None:
         """Keep a write. Called by user threads."""

@@ -217,7 +217,7 @@ pub enum OneOrder<'a, 'py> {
 }
 
 impl<'py> OneOrder<'_, 'py> {
-    /// The order as an object, always the same one.
+    /// The order as an object, the same one each time that this is asked.
     pub fn object(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         Ok(match self {
             OneOrder::Object(object) => object.clone(),

@@ -22,11 +22,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 use smok_core::clock::{self, Moment};
 use smok_core::order::AdviseLevel;
-use smok_core::value::Reason;
 
 use crate::decoded::{OneOrder, Orders};
 use crate::order::{Access, advise_level, is_valid_now};
-use crate::pathpoint::PathpointCore;
+use crate::pathpoint::{PathpointCore, Recorded};
 use crate::{callback, errors};
 
 /// From how many nanoseconds on a call counts as an answer of a bus, instead of as something that was
@@ -106,7 +105,7 @@ impl OrderRunner {
                     advise,
                     stale_after,
                 }) => {
-                    groups.flush(execution)?;
+                    groups.flush(&run)?;
                     if is_valid_now(stale_after) {
                         run.write(&order, &path, value, advise)?;
                     } else {
@@ -117,7 +116,7 @@ impl OrderRunner {
             }
             index += 1;
         }
-        groups.flush(execution)?;
+        groups.flush(&run)?;
         Ok(index)
     }
 }
@@ -135,7 +134,7 @@ pub fn record_results(
     let mut failed = Vec::new();
     for (index, (pathpoint, result)) in pathpoints.iter().zip(results.try_iter()?).enumerate() {
         let pathpoint = pathpoint.cast_into::<PathpointCore>()?;
-        if finish_read(&pathpoint, &result?, clock::now())?.is_some() {
+        if finish_read(&pathpoint, &result?, clock::now())?.has_failed {
             failed.push(index);
         }
     }
@@ -152,17 +151,20 @@ pub fn record_result(
     pathpoint: &Bound<'_, PathpointCore>,
     result: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
-    Ok(finish_read(pathpoint, result, clock::now())?.is_some())
+    Ok(finish_read(pathpoint, result, clock::now())?.has_failed)
 }
 
 fn finish_read(
     pathpoint: &Bound<'_, PathpointCore>,
     result: &Bound<'_, PyAny>,
     moment: Moment,
-) -> PyResult<Option<Reason>> {
+) -> PyResult<Recorded> {
     if result.is_none() {
         pathpoint.get().series(pathpoint.py())?.end_poll();
-        return Ok(None);
+        return Ok(Recorded {
+            has_failed: false,
+            told: false,
+        });
     }
     PathpointCore::record_read(pathpoint, result, moment)
 }
@@ -198,12 +200,10 @@ impl<'py> Groups<'py> {
         pathpoints.append(pathpoint)
     }
 
-    fn flush(&mut self, execution: &Bound<'py, PyAny>) -> PyResult<()> {
+    fn flush(&mut self, run: &Run<'_, 'py>) -> PyResult<()> {
         for (group, orders, pathpoints) in self.groups.drain(..) {
-            execution.call_method1(
-                intern!(execution.py(), "read_group"),
-                (group, orders, pathpoints),
-            )?;
+            let what = intern!(group.py(), "read_group");
+            run.tell(what, (&group, orders, pathpoints))?;
         }
         Ok(())
     }
@@ -240,7 +240,7 @@ impl<'py> Run<'_, 'py> {
             let arguments = (order.object(py)?, &pathpoint);
             return self.tell(intern!(py, "read_reparse"), arguments);
         }
-        match can_read(&pathpoint) {
+        match self.can_read(&pathpoint) {
             Ok(true) => {}
             Ok(false) => return core.end_poll(py),
             Err(error) => {
@@ -264,10 +264,17 @@ impl<'py> Run<'_, 'py> {
                 let arguments = (order.object(py)?, &pathpoint, result);
                 return self.tell(intern!(py, "read_future"), arguments);
             }
-            Ok(result) => match finish_read(&pathpoint, &result, moment)? {
-                Some(_) => failed(order),
-                None => Ok(()),
-            },
+            Ok(result) => {
+                let recorded = finish_read(&pathpoint, &result, moment)?;
+                if recorded.told {
+                    self.lap.set(clock::monotonic());
+                }
+                if recorded.has_failed {
+                    failed(order)
+                } else {
+                    Ok(())
+                }
+            }
             Err(error) => match errors::reason_of(error.value(py))? {
                 Some(_) => {
                     finish_read(&pathpoint, error.value(py), moment)?;
@@ -320,6 +327,16 @@ impl<'py> Run<'_, 'py> {
         self.note(&pathpoint, took)
     }
 
+    fn can_read(&self, pathpoint: &Bound<'py, PathpointCore>) -> PyResult<bool> {
+        let py = pathpoint.py();
+        if !pathpoint.get().overrides(py)?.can_read {
+            return Ok(pathpoint.get().is_readable());
+        }
+        let answer = pathpoint.call_method0(intern!(py, "can_read"));
+        self.lap.set(clock::monotonic());
+        answer?.is_truthy()
+    }
+
     /// How long ago the last call of user code ended, in nanoseconds, if the present one has ended
     /// at this one.
     fn took(&self, now: u64) -> u64 {
@@ -344,9 +361,12 @@ impl<'py> Run<'_, 'py> {
         let py = path.py();
         let found = match self.pathpoints.get_item(path)? {
             Some(pathpoint) => pathpoint,
-            None => self
-                .execution
-                .call_method1(intern!(py, "find"), (order.object(py)?,))?,
+            None => {
+                let arguments = (order.object(py)?,);
+                let found = self.execution.call_method1(intern!(py, "find"), arguments);
+                self.lap.set(clock::monotonic());
+                found?
+            }
         };
         if found.is_none() {
             Ok(None)
@@ -375,15 +395,6 @@ impl<'py> Run<'_, 'py> {
         let told = self.execution.call_method1(what, arguments);
         self.lap.set(clock::monotonic());
         told.map(drop)
-    }
-}
-
-fn can_read(pathpoint: &Bound<'_, PathpointCore>) -> PyResult<bool> {
-    let py = pathpoint.py();
-    if pathpoint.get().overrides(py)?.can_read {
-        pathpoint.call_method0(intern!(py, "can_read"))?.is_truthy()
-    } else {
-        Ok(pathpoint.get().is_readable())
     }
 }
 

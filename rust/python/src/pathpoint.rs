@@ -135,19 +135,17 @@ impl PathpointCore {
     }
 
     /// Records what a read has given at this moment; something that the pathpoint cannot hold is a
-    /// failure with reason TYPE. Returns the failure's reason, if it is one.
+    /// failure with reason TYPE.
     pub fn record_read(
         slf: &Bound<'_, Self>,
         object: &Bound<'_, PyAny>,
         moment: Moment,
-    ) -> PyResult<Option<Reason>> {
+    ) -> PyResult<Recorded> {
         let py = slf.py();
         let attachment = slf.get().attachment(py)?;
         let reading = admit(slf, attachment.series.kind(), object)?;
-        let reason = match &reading {
-            Reading::Value(_) => None,
-            Reading::Failed(reason) => Some(*reason),
-        };
+        let has_failed = matches!(reading, Reading::Failed(_));
+        let mut told = true;
         if attachment.overrides.set_new_value {
             let timestamp = attachment.series.stamp(moment);
             let object = value::reading_to_python(py, &reading, timestamp)?;
@@ -156,13 +154,13 @@ impl PathpointCore {
         } else if attachment.store.is_none() {
             attachment.series.record_now(moment, reading);
             commit_if_each_call(py, &attachment.buffer);
-            Self::announce(slf);
+            told = Self::announce(slf);
         } else {
             let timestamp = attachment.series.record_now(moment, reading.clone());
             Self::hand_over(slf, attachment, timestamp, &reading)?;
             Self::announce(slf);
         }
-        Ok(reason)
+        Ok(Recorded { has_failed, told })
     }
 
     /// Gives a sample to the user's store.
@@ -198,8 +196,8 @@ impl PathpointCore {
         Ok(recorded)
     }
 
-    /// Calls `callable_on_change`.
-    fn announce(slf: &Bound<'_, Self>) {
+    /// Calls `callable_on_change`. Returns whether there is one.
+    fn announce(slf: &Bound<'_, Self>) -> bool {
         let py = slf.py();
         let callable = slf
             .get()
@@ -207,10 +205,19 @@ impl PathpointCore {
             .lock()
             .as_ref()
             .map(|callable| callable.clone_ref(py));
-        if let Some(callable) = callable {
+        if let Some(callable) = &callable {
             callback::changed(slf.as_any(), callable.bind(py));
         }
+        callable.is_some()
     }
+}
+
+/// What has become of a reading.
+pub struct Recorded {
+    /// Whether it was a failure.
+    pub has_failed: bool,
+    /// Whether code of the user's was called with it.
+    pub told: bool,
 }
 
 /// Sets a slot, and drops what was in it only after the lock: that may run code of the user's.

@@ -136,6 +136,9 @@ pub(super) fn segment_name(level: Level, first_seq: u64) -> String {
     format!("{level}-{first_seq:020}.segment")
 }
 
+/// The highest number that a name may have, so that those after it can be counted.
+const HIGHEST: u64 = 1 << 62;
+
 /// What a segment's name says.
 pub(super) fn parse_segment_name(name: &str) -> Option<(Level, u64)> {
     let (level, number) = name.strip_suffix(".segment")?.split_once('-')?;
@@ -144,7 +147,8 @@ pub(super) fn parse_segment_name(name: &str) -> Option<(Level, u64)> {
         "trend" => Level::Trend,
         _ => return None,
     };
-    Some((level, number.parse().ok()?))
+    let number = number.parse().ok().filter(|number| *number <= HIGHEST)?;
+    Some((level, number))
 }
 
 /// See the module's comment. The figures are in samples.
@@ -444,7 +448,8 @@ impl Walk {
     /// Starts at frame `from`, in those segments that `wanted` admits.
     pub fn new(log: &Log, from: u64, wanted: impl Fn(&Segment) -> bool) -> Self {
         let mut rows: Vec<Row> = Vec::new();
-        for segment in log.segments.values() {
+        let until = log.tail_from();
+        for segment in log.segments.range(..until).map(|(_, segment)| segment) {
             if segment.last_seq < from || segment.samples == 0 || !wanted(segment) {
                 continue;
             }
@@ -458,7 +463,7 @@ impl Walk {
         }
         Walk {
             from,
-            until: log.tail_from(),
+            until,
             end: log.next_seq,
             rows,
             tail: log
@@ -507,7 +512,10 @@ impl Walk {
             match cache.load(&segment, shared) {
                 Ok(loaded) => row.current = Some((loaded, 0)),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(_) => self.failed_up_to = self.failed_up_to.max(Some(segment.last_seq)),
+                Err(_) => {
+                    let last = segment.last_seq.min(self.until.saturating_sub(1));
+                    self.failed_up_to = self.failed_up_to.max(Some(last));
+                }
             }
         }
     }

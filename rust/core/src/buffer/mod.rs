@@ -23,7 +23,7 @@
 //! - It always starts. What cannot be read is set aside and reported; a torn end is cut off.
 //! - A sample is acknowledged only by the token of the upload that carried it; whatever ends
 //!   otherwise is sent again. An acknowledgement is durable before what it covers is forgotten, and
-//!   what it covers is not sent again.
+//!   what it covers is not sent again, unless a segment cannot be read at the start; see [`recovery`].
 //! - At most one upload is out at a time. One that failed for lack of a link is sent again byte for
 //!   byte. Within a pathpoint samples leave in the order of their recording.
 //! - What is not acknowledged is forgotten last, and only for a cap: the oldest first, and what is
@@ -37,7 +37,8 @@
 //!   recorded stamp.
 //!
 //! Locks are taken in the order: upload, writer, log, clock, dirty, series data. No lock but the
-//! first two is held while the disk works.
+//! first two is held while the disk works, but that of the segments that recalls have read, which is
+//! taken alone.
 
 mod archive;
 mod block;
@@ -109,6 +110,8 @@ pub struct Options {
     pub memory_bytes: usize,
     /// Which samples are uploaded first.
     pub policy: Policy,
+    /// How long an upload waits for a segment that cannot be read, until its samples count as lost.
+    pub unreadable_for: Duration,
 }
 
 impl Default for Options {
@@ -122,6 +125,7 @@ impl Default for Options {
             trend_for: Duration::from_secs(14 * 24 * 3600),
             memory_bytes: 32 << 20,
             policy: Policy::FreshFirst,
+            unreadable_for: Duration::from_secs(3_600),
         }
     }
 }
@@ -203,27 +207,49 @@ pub struct Buffer {
     shared: Arc<Handle>,
     thread: Mutex<Option<JoinHandle<()>>>,
     report: BufferReport,
+}
+
+/// What a buffer holds, and archives and sweeps that may outlive it: whoever looks for series. These
+/// and what knows them hold each other; with the last handle that ends, and all is freed with the
+/// last of the series. What is asked of those after that may be unknown.
+struct Handle {
+    shared: Arc<Shared>,
     /// The process that has opened it.
     process: u32,
 }
 
-/// What a buffer holds, and archives and sweeps that may outlive it: whoever looks for series. These
-/// and what knows them hold each other; with the last handle that ends, and all is freed.
-struct Handle(Arc<Shared>);
+impl Handle {
+    fn new(shared: Arc<Shared>) -> Self {
+        Handle {
+            shared,
+            process: std::process::id(),
+        }
+    }
+
+    /// Whether this is a child of the process that has opened it. There it has no thread, any lock
+    /// may be held for ever, and the files are the parent's.
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+}
 
 impl Deref for Handle {
     type Target = Shared;
 
     fn deref(&self) -> &Shared {
-        &self.0
+        &self.shared
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if self.is_forked() {
+            return;
+        }
         self.names.forget();
         self.dirty.lock().clear();
         *self.upload.lock() = upload::State::default();
+        *self.recalled.lock() = log::Cache::default();
         self.log.lock().changes.positions.clear();
     }
 }
@@ -256,7 +282,7 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// The folder may be somebody else's.
     is_released: AtomicBool,
-    /// Nobody knows what is in the folder if it appears.
+    /// The folder may have segments that could not be read at the start.
     has_unseen: AtomicBool,
     written_bytes: AtomicU64,
 }
@@ -360,10 +386,9 @@ impl Buffer {
             capacity > 0,
         );
         Buffer {
-            shared: Arc::new(Handle(shared)),
+            shared: Arc::new(Handle::new(shared)),
             thread: Mutex::default(),
             report: BufferReport::default(),
-            process: std::process::id(),
         }
     }
 
@@ -374,7 +399,7 @@ impl Buffer {
     /// module's invariants.
     pub fn open(folder: &Path, options: Options) -> io::Result<Self> {
         let buffer = Buffer::on(Box::new(Disk::new(folder)), options)?;
-        let shared = Arc::clone(&buffer.shared.0);
+        let shared = Arc::clone(&buffer.shared.shared);
         let thread = std::thread::Builder::new().name("SampleWriter".into());
         *buffer.thread.lock() = Some(thread.spawn(move || shared.commit_now_and_then())?);
         Ok(buffer)
@@ -398,13 +423,12 @@ impl Buffer {
         clock: Box<dyn boot::Clock>,
         options: Options,
     ) -> io::Result<Self> {
-        let shared = Handle(Shared::new(options, storage, clock, true));
-        let report = shared.0.recover()?;
+        let shared = Handle::new(Shared::new(options, storage, clock, true));
+        let report = shared.shared.recover()?;
         Ok(Buffer {
             shared: Arc::new(shared),
             thread: Mutex::default(),
             report,
-            process: std::process::id(),
         })
     }
 
@@ -416,7 +440,7 @@ impl Buffer {
 
     /// The series of a pathpoint, made on first use.
     pub fn series(&self, name: &str, kind: Kind) -> Arc<Series> {
-        self.shared.0.series(name, kind)
+        self.shared.shared.series(name, kind)
     }
 
     /// The series of a pathpoint, if there is one.
@@ -446,13 +470,12 @@ impl Buffer {
     }
 
     /// Makes durable what is not, ends the thread, and lets others open the folder. What is
-    /// recorded later stays in memory. No-op in a child of the process that has opened it: there it
-    /// has no thread, and the files are the parent's.
+    /// recorded later stays in memory. No-op in a child of the process that has opened it.
     ///
     /// # Errors
     /// Those of [`Buffer::flush`].
     pub fn close(&self) -> io::Result<()> {
-        if self.process != std::process::id() {
+        if self.shared.is_forked() {
             return Ok(());
         }
         self.shared.closed.store(true, Ordering::Release);

@@ -122,7 +122,7 @@ impl Shared {
                     segment.name, segment.bytes
                 );
                 report.problems.push(problem);
-                self.pass(segment.first_seq + 1);
+                self.pass(segment.first_seq.saturating_add(1));
             }
             is_ours
         });
@@ -283,8 +283,9 @@ impl Shared {
             self.count_partly_acknowledged(inventory, cursor.low);
         }
         for series in unsure {
-            let recalled = self.recall(&series);
-            series.data.lock().newest = recalled.map(|sample| sample.timestamp);
+            if let Some(recalled) = self.recall(&series) {
+                series.data.lock().newest = Some(recalled.timestamp);
+            }
         }
     }
 

@@ -28,6 +28,10 @@ pub struct NotNewer {
     pub latest: i64,
 }
 
+/// How many nanoseconds after a recall that found nothing the next one is tried: it may have read
+/// the whole disk.
+const RECALL_AGAIN: u64 = 60_000_000_000;
+
 /// How long samples are kept once the server has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -104,6 +108,8 @@ pub(super) struct Data {
     pub acknowledged: Position,
     /// No frame before this one has a sample that the server lacks.
     pub waiting_from: u64,
+    /// Before this monotonic nanosecond the latest sample is not looked for on the disk again.
+    recall_from: u64,
 }
 
 impl Series {
@@ -127,6 +133,7 @@ impl Series {
                 last: Position::START,
                 acknowledged: Position::START,
                 waiting_from: u64::MAX,
+                recall_from: 0,
             }),
         }
     }
@@ -257,9 +264,9 @@ impl Series {
         if let Some(latest) = &data.latest {
             return Some(look(latest));
         }
-        let is_known = data.newest.is_some();
+        let is_worth_it = data.newest.is_some() && clock::monotonic() >= data.recall_from;
         drop(data);
-        let recalled = if is_known { self.recall() } else { None };
+        let recalled = if is_worth_it { self.recall() } else { None };
         recalled.as_ref().map(look)
     }
 
@@ -268,6 +275,9 @@ impl Series {
     fn recall(self: &Arc<Self>) -> Option<Sample> {
         let recalled = self.shared.recall(self);
         let mut data = self.data.lock();
+        if recalled.is_none() {
+            data.recall_from = clock::monotonic().saturating_add(RECALL_AGAIN);
+        }
         if data.latest.is_none() {
             data.latest = recalled;
         }

@@ -11,8 +11,8 @@
 //!
 //! # What cannot be read
 //!
-//! A segment that cannot be read is tried again for [`UNREADABLE_FOR`]: so long the old end of the log
-//! stays where it is, and what may have samples in that segment waits. The others go on.
+//! A segment that cannot be read is tried again for a time: so long the old end of the log stays where
+//! it is, and what may have samples in that segment waits. The others go on.
 //!
 //! # What the server rejects
 //!
@@ -24,7 +24,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::block::{Block, Columns};
 use super::log::{Cache, Piece, Walk};
@@ -51,9 +51,6 @@ const STRIKES: u32 = 8;
 /// With how many samples an upload of a suspect series may be set aside, and above how many that
 /// the server takes it is no suspect any more.
 const SUSPECT_SAMPLES: u64 = 1_000;
-
-/// How long a segment that cannot be read is tried again, until its samples count as lost.
-const UNREADABLE_FOR: Duration = Duration::from_secs(3_600);
 
 /// Why there is no upload.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -200,14 +197,13 @@ impl Buffer {
 }
 
 impl State {
-    /// Takes account of whether a segment could not be read. Returns whether to wait for it.
-    fn waits_for_unreadable(&mut self, has_failed: bool) -> bool {
+    /// Takes account of whether a segment could not be read.
+    fn note_unreadable(&mut self, has_failed: bool) {
         if !has_failed {
             self.unreadable_since = None;
-            return false;
+        } else if self.unreadable_since.is_none() {
+            self.unreadable_since = Some(Instant::now());
         }
-        let since = *self.unreadable_since.get_or_insert_with(Instant::now);
-        since.elapsed() < UNREADABLE_FOR
     }
 
     /// Makes the next uploads smaller.
@@ -299,6 +295,9 @@ impl Shared {
         max_bytes: usize,
     ) -> Result<Option<Out>, UploadError> {
         let mut body = Body::new(max_bytes, u64::MAX, state.most_series.unwrap_or(usize::MAX));
+        body.waits_for_unreadable = state
+            .unreadable_since
+            .is_none_or(|since| since.elapsed() < self.options.unreadable_for);
         let (low, fresh_from) = {
             let log = self.log.lock();
             (log.low, log.newest_from(max_bytes / FRESH))
@@ -316,7 +315,8 @@ impl Shared {
         let any = |series: &Series| !state.is_suspect(series);
         let walked = self.walk(low, &mut cache, &mut body, any)?;
         state.cache = cache;
-        let waits = state.waits_for_unreadable(walked.has_failed);
+        state.note_unreadable(walked.has_failed);
+        let waits = walked.has_failed && body.waits_for_unreadable;
         let low = if waits { low } else { walked.done_below };
         if body.samples > 0 {
             return Ok(Some(body.finish(state, low)?));
@@ -354,7 +354,7 @@ impl Shared {
                 .head()
                 .map_or(0, |(_, head)| self.log.lock().shift(head.unset_clock));
             // A frame that makes no sense in spite of its sums has nothing to upload.
-            let failed_up_to = walk.failed_up_to;
+            let failed_up_to = walk.failed_up_to.filter(|_| body.waits_for_unreadable);
             let _ = piece.for_each_block(&self.names, |series, block| {
                 let added = if wanted(series) && !may_wait_below(series, failed_up_to) {
                     body.add(&piece, series, &block, shift)?
@@ -448,6 +448,8 @@ struct Body {
     bytes: usize,
     samples: u64,
     is_full: bool,
+    /// Whether series wait that may have samples in a segment that cannot be read.
+    waits_for_unreadable: bool,
     columns: Columns,
 }
 
@@ -462,6 +464,7 @@ impl Body {
             bytes: 0,
             samples: 0,
             is_full: false,
+            waits_for_unreadable: true,
             columns: Columns::default(),
         }
     }

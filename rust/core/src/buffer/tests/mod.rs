@@ -472,18 +472,23 @@ fn a_backlog_is_not_jumped_that_came_after_a_start_without_any() {
 #[test]
 fn a_buffer_is_freed_with_the_last_that_holds_it() {
     let disk = faulty::Faulty::new(1);
-    let buffer = Buffer::on(Box::new(disk.clone()), Options::default()).unwrap();
+    let open = || Buffer::on(Box::new(disk.clone()), Options::default()).unwrap();
+    let buffer = open();
     record(&buffer, "W1", int(1, 1));
     let _ = upload(&buffer, PLENTY).unwrap();
     record(&buffer, "W1", int(2, 2));
     let series = buffer.find("W1").unwrap();
     let archive = buffer.archive(&series, i64::MIN, i64::MAX);
+    buffer.flush().unwrap();
     drop((buffer, series));
-    assert_eq!(
-        archive.flatten().count(),
-        2,
-        "an archive goes on without its buffer"
-    );
+    let found = archive.flatten().count();
+    assert_eq!(found, 2, "an archive goes on without its buffer");
+    assert_eq!(std::sync::Arc::strong_count(&disk.0), 1);
+
+    let buffer = open();
+    let latest = buffer.find("W1").unwrap().latest();
+    assert_eq!(latest, Some(int(2, 2)), "read from the disk");
+    drop(buffer);
     assert_eq!(std::sync::Arc::strong_count(&disk.0), 1);
 }
 
@@ -582,6 +587,98 @@ fn what_waits_in_a_segment_that_cannot_be_read_for_a_while_is_sent_after_that() 
     assert!(buffer.acknowledge(out.token));
     assert!(upload(&buffer, PLENTY).is_none());
     assert_eq!(buffer.statistics().pending, 0);
+}
+
+/// Segments of level TREND cannot be read from now on.
+fn hide_segments(disk: &faulty::Faulty) {
+    let names = disk.contents().into_keys();
+    let hidden = names.filter(|name| name.starts_with("trend")).collect();
+    disk.0.lock().unreadable = hidden;
+}
+
+#[test]
+fn what_waits_behind_a_segment_that_cannot_be_read_goes_on_after_a_time() {
+    let disk = faulty::Faulty::new(1);
+    let options = Options {
+        unreadable_for: Duration::ZERO,
+        ..Options::default()
+    };
+    let open = || Buffer::on(Box::new(disk.clone()), options.clone()).unwrap();
+    let buffer = open();
+    buffer
+        .series("W9", Kind::Unsigned16)
+        .set_level(Level::Permanent);
+    // Numbers of the two levels alternate.
+    for timestamp in 1..=3 {
+        record(&buffer, "W1", int(timestamp, 0));
+        record(&buffer, "W9", int(timestamp, 0));
+        buffer.flush().unwrap();
+    }
+    buffer.close().unwrap();
+
+    let buffer = open();
+    hide_segments(&disk);
+    record(&buffer, "W1", int(4, 0));
+    let mut said = Vec::new();
+    for _ in 0..10 {
+        if let Ok(Some(out)) = buffer.next_upload(PLENTY) {
+            said.extend(contents(&out.body));
+            assert!(buffer.acknowledge(out.token));
+        }
+    }
+    let mut paths: Vec<_> = said
+        .iter()
+        .map(|(path, at, _)| (path.as_str(), *at))
+        .collect();
+    paths.sort_unstable();
+    assert_eq!(paths, [("W1", 4), ("W9", 1), ("W9", 2), ("W9", 3)]);
+    assert_eq!(buffer.statistics().pending, 0);
+    assert!(buffer.take_events().contains(&Event::Lost(3)));
+}
+
+#[test]
+fn what_is_in_memory_does_not_wait_for_a_file_that_cannot_be_read() {
+    let disk = faulty::Faulty::new(1);
+    let buffer = Buffer::on(Box::new(disk.clone()), Options::default()).unwrap();
+    for timestamp in 1..=3 {
+        record(&buffer, "W1", int(timestamp, 0));
+        buffer.flush().unwrap();
+    }
+    hide_segments(&disk);
+    let out = upload(&buffer, PLENTY).unwrap();
+    assert_eq!(out.samples, 3);
+    assert!(buffer.acknowledge(out.token));
+    assert!(upload(&buffer, PLENTY).is_none());
+}
+
+#[test]
+fn a_latest_sample_that_cannot_be_read_is_not_looked_for_at_each_look() {
+    let disk = faulty::Faulty::new(1);
+    let open = || Buffer::on(Box::new(disk.clone()), Options::default()).unwrap();
+    let buffer = open();
+    record(&buffer, "W1", int(1, 1));
+    buffer.close().unwrap();
+    let buffer = open();
+    let series = buffer.find("W1").unwrap();
+    hide_segments(&disk);
+    assert_eq!(series.latest(), None);
+    disk.0.lock().unreadable.clear();
+    assert_eq!(series.latest(), None, "it is too early for another try");
+    record(&buffer, "W1", int(2, 2));
+    assert_eq!(series.latest(), Some(int(2, 2)));
+}
+
+#[test]
+fn files_with_numbers_that_no_segment_has_are_left_alone() {
+    let names = [u64::MAX, u64::MAX - 1, (1 << 62) + 1];
+    let files = names.map(|number| (format!("trend-{number:020}.segment"), vec![0; 100]));
+    let disk = faulty::Faulty::with(files.clone().into());
+    let buffer = Buffer::on(Box::new(disk.clone()), Options::default()).unwrap();
+    record(&buffer, "W1", int(1, 1));
+    buffer.close().unwrap();
+    for (name, content) in files {
+        assert_eq!(disk.contents()[&name], content);
+    }
 }
 
 #[derive(Clone, Debug)]
