@@ -445,6 +445,32 @@ def test_a_child_process_that_ends_leaves_the_buffer_to_its_parent(folder: Path)
         assert archived(database, "W1") == [(1, 1), (3, 3)]
 
 
+FORKS_IN_THE_MIDDLE = (
+    PRELUDE
+    + """
+import gc, os
+database = BufferedPathpointDatabase(sys.argv[1], durability=0.001)
+names = [f"W{number}" for number in range(200)]
+for number in range(150):
+    for timestamp in range(50 * number, 50 * number + 40):
+        for name in names:
+            database.on_new_data(name, timestamp, timestamp)
+    child = os.fork()
+    if child == 0:
+        del database
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+)
+
+
+def test_a_child_process_drops_the_buffer_whatever_its_threads_were_at(folder: Path) -> None:
+    with program(FORKS_IN_THE_MIDDLE, folder) as (process, output):
+        assert output.read() == ""
+        assert process.wait(PATIENCE) == 0
+
+
 def test_a_buffer_that_nobody_has_any_more_is_saved_and_released(folder: Path) -> None:
     database = BufferedPathpointDatabase(folder, durability=NEVER)
     record(database, "W1", 1, 2)
