@@ -315,8 +315,11 @@ def in_language(text: str, names: Collection[str]) -> bool:
             tree = ast.parse(to_python(text), mode="eval")
         except (SyntaxError, ValueError):
             return False
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    if text.count("{") != sum(isinstance(node, ast.Name) and node.id in names for node in nodes):
+        return False  # a pathpoint in the middle of a text
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    for node in nodes:
         match node:
             case ast.Is() | ast.IsNot() | ast.MatMult():
                 return False

@@ -277,6 +277,13 @@ tokens = st.one_of(
 )
 
 
+def test_a_pathpoint_in_the_middle_of_a_text_is_no_part_of_the_language() -> None:
+    assert not in_language("''''{W1}'12'''", VARIABLES)
+    assert in_language("{W1}+{W1}", VARIABLES)
+    with pytest.raises(ReparseSyntaxError, match="a brace inside a text"):
+        Expression("''''{W1}'12'''")
+
+
 @thorough
 @given(parts=st.lists(st.tuples(tokens, st.sampled_from(["", " "])), max_size=8), rows=rows)
 def test_exactly_pythons_expressions_without_the_refused_parts_are_accepted(

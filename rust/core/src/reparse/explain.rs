@@ -77,8 +77,8 @@ fn render(nodes: &[Node], roots: Vec<usize>) -> String {
         let Some(node) = nodes.get(index) else {
             continue;
         };
-        if lines.len() + 2 * depth + node.label.len() > MAX_TEXT {
-            lines.push_str("…\n");
+        if lines.len() + 2 * depth + node.label.len() + "\n…".len() > MAX_TEXT {
+            lines.push('…');
             break;
         }
         lines.extend(std::iter::repeat_n("  ", depth));
