@@ -50,15 +50,19 @@ class Victim:
     @property
     def writes(self) -> collections.Counter[int]:
         """How often each value was written."""
-        lines = self._notes.read_text().splitlines()
+        lines = self._noted.splitlines()
         return collections.Counter(int(line[7:]) for line in lines if line.startswith("writes "))
 
     def reported(self, what: str) -> collections.Counter[int]:
         """How often each value was reported so."""
         pattern = rf"^says WriteOrder\('W\d', (\d+), .*before, {what}$"
-        return collections.Counter(
-            map(int, re.findall(pattern, self._notes.read_text(), re.MULTILINE))
-        )
+        return collections.Counter(map(int, re.findall(pattern, self._noted, re.MULTILINE)))
+
+    @property
+    def _noted(self) -> str:
+        """The lines so far, without one that is just being written."""
+        text = self._notes.read_text()
+        return text[: text.rfind("\n") + 1]
 
 
 @pytest.fixture
