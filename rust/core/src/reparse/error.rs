@@ -1,4 +1,5 @@
-//! What can be wrong with an expression: its text ([`SyntaxError`]), or the values it meets ([`EvaluationError`]).
+//! What can be wrong with an expression: its text ([`SyntaxError`]), the values it meets ([`EvaluationError`]), or that there
+//! are none ([`Failure`]).
 
 use std::borrow::Cow;
 
@@ -54,6 +55,26 @@ impl EvaluationError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         self.0.0
+    }
+}
+
+/// Why a row has no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A pathpoint could not be read.
+    Read(Reason),
+    /// The expression has no value for what was read.
+    Evaluation(EvaluationError),
+}
+
+impl Failure {
+    /// The reason that the server is told.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Failure::Read(reason) => *reason,
+            Failure::Evaluation(error) => error.reason(),
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use super::arithmetic::{Binary, Unary, binary, unary};
 use super::compare::{Comparison, compare};
 use super::error::{EvaluationError, Fallible, invalid};
 use super::functions::{Function, call};
+use super::op::{Op, SliceParts};
 use super::operand::{Operand, narrow};
-use super::program::{Op, SliceParts};
 use super::text::{self, Budget};
 use super::word::{View, Word};
 

@@ -1,9 +1,18 @@
 //! Shows code as the tree that it was parsed from.
 
-use super::MAX_TEXT;
+use super::op::Op;
 use super::operand::Operand;
-use super::program::{Op, Program};
+use super::program::Program;
 use super::text::{Budget, from_operand, quoted};
+use super::{MAX_TEXT, parser};
+
+impl Program {
+    /// The tree that the text was parsed into, one node a line, as it is before constants are folded.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        parser::parse(&self.source, false).map_or_else(|error| error.caret, |raw| tree(&raw))
+    }
+}
 
 /// A line of the tree and the lines below it.
 struct Node {
@@ -14,7 +23,7 @@ struct Node {
 /// The tree of a program whose constants are not folded: one node a line, operands indented below their operation.
 ///
 /// Cut at [`MAX_TEXT`] bytes, since the indentation of a long sum grows with its square.
-pub(super) fn tree(program: &Program) -> String {
+fn tree(program: &Program) -> String {
     let mut nodes: Vec<Node> = Vec::new();
     let mut stack: Vec<usize> = Vec::new();
     for op in program.code.iter().filter(|op| !op.is_jump()) {

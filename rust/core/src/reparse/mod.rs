@@ -24,21 +24,22 @@ mod evaluate;
 mod explain;
 mod functions;
 mod lexer;
+mod op;
 mod operand;
 mod parser;
 mod program;
 mod rows;
+mod samples;
 mod series;
 mod text;
 mod word;
 
-pub use error::{EvaluationError, SyntaxError};
+pub use error::{EvaluationError, Failure, SyntaxError};
 pub use evaluate::Stack;
 pub use operand::Operand;
 pub use program::Program;
-pub use series::{
-    Column, Failure, Outcome, Piece, Results, Series, SeriesError, SeriesEvaluator, Values,
-};
+pub use samples::{Column, Piece, Values};
+pub use series::{Outcome, Results, Series, SeriesError, SeriesEvaluator};
 
 /// Longest expression, in bytes.
 pub const MAX_LENGTH: usize = 4096;

@@ -12,8 +12,9 @@ use super::error::SyntaxError;
 use super::evaluate::{self, Stack};
 use super::functions::Function;
 use super::lexer::{Lexer, Refusal, Token};
+use super::op::{Op, SliceParts};
 use super::operand::Operand;
-use super::program::{Op, Program, SliceParts};
+use super::program::Program;
 use super::text::Budget;
 use super::{MAX_DEPTH, MAX_LENGTH};
 
@@ -40,6 +41,17 @@ enum Infix {
     And,
     Comparison(Comparison),
     Binary(Binary),
+}
+
+impl Program {
+    /// Compiles an expression: what follows the type letter in the name of a reparse pathpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`SyntaxError`] when the text is not an expression of this language, or is too long or nested too deeply.
+    pub fn parse(text: &str) -> Result<Self, SyntaxError> {
+        parse(text, true)
+    }
 }
 
 /// Compiles a text; `fold` tells whether to evaluate constants.
@@ -456,4 +468,63 @@ fn tighter(level: Level) -> Level {
 fn distance(count: usize) -> u16 {
     const { assert!(MAX_LENGTH <= 0x7FFF) };
     u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> Vec<Op> {
+        Program::parse(text).unwrap().code
+    }
+
+    #[test]
+    fn constants_are_folded() {
+        assert_eq!(
+            code("2*3+{a}"),
+            [Op::Constant(0), Op::Load(0), Op::Binary(Binary::Add)]
+        );
+        assert_eq!(code("max(1, 2, 3) if True else {a}").len(), 6);
+        assert_eq!(code("'abc'[::-1] + str(-2**2)"), [Op::Constant(0)]);
+        assert_eq!(
+            Program::parse("1+2+3").unwrap().constants,
+            [Operand::Int(6)]
+        );
+    }
+
+    #[test]
+    fn what_fails_is_left_for_the_evaluation() {
+        assert_eq!(code("1/0").len(), 3);
+        assert_eq!(code("{a} or 1/0").len(), 6);
+        let program = Program::parse("{a} or 1/0").unwrap();
+        let mut stack = Stack::default();
+        assert_eq!(
+            program.evaluate(&[Operand::Int(5)], &mut stack),
+            Ok(Operand::Int(5))
+        );
+        assert!(program.evaluate(&[Operand::Int(0)], &mut stack).is_err());
+    }
+
+    #[test]
+    fn a_branch_is_not_mistaken_for_an_operand() {
+        assert_eq!(code("(1 if {a} else 2) + 3").len(), 8);
+        assert_eq!(code("({a} or 2) + 3").len(), 6);
+    }
+
+    #[test]
+    fn a_program_takes_a_fraction_of_a_mebibyte() {
+        for dense in ["1<", "{a}<", "{a}or ", "-1-", "'a'+", "1 if{a}else "] {
+            let text = dense.repeat(MAX_LENGTH / dense.len() - 1) + "1";
+            let program = parse(&text, false).unwrap();
+            let code = size_of_val(program.code.as_slice());
+            let constants = size_of_val(program.constants.as_slice());
+            assert!(code + constants < 128 * 1024, "{dense} {code} {constants}");
+        }
+    }
+
+    #[test]
+    fn a_pathpoint_has_one_slot() {
+        let program = Program::parse("{b}+{a}*{b}+{rW{a}}").unwrap();
+        assert_eq!(program.variables().collect::<Vec<_>>(), ["b", "a", "rW{a}"]);
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::hint::select_unpredictable;
 
-use super::series::Column;
+use super::samples::Column;
 
 /// The rows of a batch, and where they find their values.
 pub(super) struct Rows<'a> {
@@ -210,7 +210,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::series::Values;
+    use super::super::samples::Values;
     use super::*;
 
     /// For each row its timestamp and the samples that it takes.

@@ -9,13 +9,13 @@
 //! begin where these ended and nothing else has to be remembered.
 
 use super::columns::{self, Lane};
-use super::error::EvaluationError;
+use super::error::Failure;
 use super::evaluate::Stack;
 use super::operand::Operand;
 use super::program::Program;
 use super::rows::Rows;
+use super::samples::{Column, Piece};
 use crate::pathpoint::Kind;
-use crate::value::{Reading, Reason};
 
 /// Most rows evaluated together: few enough that the columns in use stay in the fastest cache.
 const BATCH: usize = 1024;
@@ -23,81 +23,8 @@ const BATCH: usize = 1024;
 /// Most cells held at once, which makes batches of expressions with many operands smaller.
 const CELLS: usize = 65_536;
 
-/// The samples of one pathpoint. The timestamps never fall; there are as many as values.
-#[derive(Clone, Copy, Debug)]
-pub struct Column<'a> {
-    /// When the samples were taken, in milliseconds since the epoch.
-    pub timestamps: &'a [i64],
-    /// What was read.
-    pub values: Values<'a>,
-}
-
-/// A piece of a column.
-#[derive(Clone, Copy, Debug)]
-pub struct Piece<'a> {
-    /// The samples.
-    pub samples: Column<'a>,
-    /// Whether they are the last ones.
-    pub complete: bool,
-}
-
-/// The values of a column.
-#[derive(Clone, Copy, Debug)]
-pub enum Values<'a> {
-    /// All are integers.
-    Ints(&'a [i64]),
-    /// All are floats.
-    Floats(&'a [f64]),
-    /// Anything.
-    Readings(&'a [Reading]),
-}
-
-impl Values<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Values::Ints(ints) => ints.len(),
-            Values::Floats(floats) => floats.len(),
-            Values::Readings(readings) => readings.len(),
-        }
-    }
-
-    fn operand(&self, index: usize) -> Result<Operand, Failure> {
-        let missing = || Failure::Read(Reason::Invalid);
-        match self {
-            Values::Ints(ints) => ints.get(index).map(|int| Operand::Int((*int).into())),
-            Values::Floats(floats) => floats.get(index).map(|float| Operand::Float(*float)),
-            Values::Readings(readings) => match readings.get(index) {
-                Some(Reading::Failed(reason)) => return Err(Failure::Read(*reason)),
-                Some(Reading::Value(value)) => Some(value.into()),
-                None => None,
-            },
-        }
-        .ok_or_else(missing)
-    }
-}
-
 /// The result of one row.
 pub type Outcome = Result<Operand, Failure>;
-
-/// Why a row has no value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// A pathpoint could not be read.
-    Read(Reason),
-    /// The expression has no value for what was read.
-    Evaluation(EvaluationError),
-}
-
-impl Failure {
-    /// The reason that the server is told.
-    #[must_use]
-    pub fn reason(&self) -> Reason {
-        match self {
-            Failure::Read(reason) => *reason,
-            Failure::Evaluation(error) => error.reason(),
-        }
-    }
-}
 
 /// A time series of results.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -414,8 +341,9 @@ impl Results {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::samples::Values;
     use super::*;
-    use crate::value::Value;
+    use crate::value::{Reading, Reason, Value};
 
     fn evaluate(text: &str, columns: &[Column<'_>]) -> Result<Series, SeriesError> {
         Program::parse(text).unwrap().evaluate_series(columns, None)
