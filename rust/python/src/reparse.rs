@@ -43,8 +43,7 @@ fn with_scratch<R>(action: impl FnOnce(&mut Scratch) -> R) -> R {
 /// A reparse expression, compiled.
 ///
 /// The language is that of Python's expressions over int, float and str, and so are the results:
-/// see
-/// :mod:`smok_fast.sensor.reparse`. Immutable; every method may be called by any thread.
+/// see :mod:`smok_fast.sensor.reparse`. Immutable; every method may be called by any thread.
 ///
 /// :param text: the expression, without the ``r`` and the type letter of a pathpoint's name
 /// :raises ReparseSyntaxError: the text is no expression of this language, is longer than 4096
