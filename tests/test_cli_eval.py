@@ -27,6 +27,10 @@ def evaluate(*arguments: str) -> Result:
         (["ru{u1}+'!'", "u1=a=b"], "a=b!"),
         (["ru{u1}", "u1="], ""),
         (["rW{rW{W1}==2}+1", "rW{W1}==2=1"], "2"),
+        (["rW{rW{W1}+1}*2+{W2}", "W1=5", "W2=1"], "13"),
+        (["rW{rW{W1}+1}*2", "W1=5", "rW{W1}+1=7"], "14"),
+        (["rW{rW{W1}}+{rW{W1}==2}", "W1=2", "rW{W1}==2=5"], "7"),
+        (["rustr({B1})", "B1=1"], "1"),
         (["rW6*7"], "42"),
         (["ru'[bold]'"], "[bold]"),
     ],
@@ -74,7 +78,15 @@ def test_a_wrong_expression_is_shown_with_a_caret_below_what_is_wrong(
         (["rW{W1}+{W2}", "W1=1"], "no value for W2: add W2=VALUE"),
         (["rW{W1}"], "no value for W1: add W1=VALUE"),
         (["rW{W1}", "W1"], "W1 is no NAME=VALUE"),
-        (["rW{W1}", "W1=hot"], "'hot'"),
+        (["rW{W1}", "W1=hot"], "W1=hot: W1 takes a number"),
+        (["rW{f1}", "f1=nan"], "f1=nan: f1 takes a finite number"),
+        (["rW{f1}", "f1=-inf"], "f1=-inf: f1 takes a finite number"),
+        (["rW{W1}", "W1=" + "9" * 5000], "W1 takes a finite number"),
+        (["rW{W1}", "W1=1", "W1=2"], "W1 is given twice"),
+        (["rW{rW{W1}+{W2}}", "W3=1"], "it has W1, W2"),
+        (["rW5", "W1=1"], "it has none"),
+        (["rW{rW{W1}+{W2}}", "W1=1"], "no value for W2: add W2=VALUE"),
+        (["rW{rq{W1}}"], "declares no type"),
         (["rW{W1}", "W1=1", "W2=2"], "W2=2 is no NAME=VALUE for a pathpoint of the expression"),
         (["rW1/{W1}", "W1=0"], "division by zero"),
         (["rW'a'"], "invalid literal for int() with base 10: 'a'"),
@@ -93,6 +105,31 @@ def test_what_cannot_be_evaluated_is_one_line_of_error(arguments: list[str], mes
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ('rW"漢字漢字" + $', ['rW"漢字漢字" + $', " " * 15 + "^"]),
+        ("rW1+\u2028", ["rW1+ ", " " * 4 + "^"]),
+        ("rW\t1+", ["rW 1+", " " * 5 + "^"]),
+        (
+            "rW" + "1+" * 100 + "$" + "+1" * 100,
+            ["… " + "1+" * 15 + "$" + "+1" * 14 + "+ …", " " * 32 + "^"],
+        ),
+        ("rW{rf{W1}+}", ["rf{W1}+", " " * 7 + "^"]),
+    ],
+)
+def test_the_caret_stands_below_what_is_wrong_whatever_the_text_is(
+    name: str, shown: list[str]
+) -> None:
+    done = evaluate(name)
+    assert done.exit_code == 1
+    assert [line.rstrip() for line in done.stderr.splitlines()[:2]] == [
+        line.rstrip() for line in shown
+    ]
+
+
 def test_controls_for_the_terminal_are_not_passed_on() -> None:
+    explained = evaluate("rW{W1\x1b[31m\nred}", "--explain").stdout
+    assert explained.splitlines() == [r"{W1\x1b[31m\nred}", "pathpoints: W1\ufffd[31m\ufffdred"]
     assert "\x1b" not in evaluate("ru'a\x1b[2J'", "--explain").stdout
     assert "\x1b" not in evaluate("rW{W\x1b1}+").stderr

@@ -553,6 +553,59 @@ def test_the_text_that_one_evaluation_handles_is_limited() -> None:
             Expression(text)("y" * 65_537)
 
 
+#: Its digits are so near the middle between two floats that a few multiplications do not tell.
+NEAR_THE_MIDDLE = "13319534487643999404e268"
+
+
+def test_the_floats_that_are_read_slowly_are_limited() -> None:
+    value = float(NEAR_THE_MIDDLE)
+    assert Expression(f"max({','.join([NEAR_THE_MIDDLE] * 32)})")() == value
+    with pytest.raises(ReparseSyntaxError, match="more than 32 floats") as caught:
+        Expression(f"max({','.join([NEAR_THE_MIDDLE] * 33)})")
+    assert caught.value.position == len("max(") + 32 * len(NEAR_THE_MIDDLE + ",")
+    assert Expression(f"max({','.join(['1234567890.12345678'] * 200)})")() == 1234567890.12345678
+    for text in ("{u1}", "{a}*'" + NEAR_THE_MIDDLE + "'"):
+        conversions = [f"float({text})"] * 30
+        values = {"{u1}": [NEAR_THE_MIDDLE]}.get(text, [1])
+        assert Expression(f"max({','.join(conversions)})")(*values) == value
+        with pytest.raises(ReparseError, match="65536 bytes of text"):
+            Expression(f"max({','.join(conversions + conversions[:2])})")(*values)
+
+
+def test_the_expressions_inside_an_expression_are_limited() -> None:
+    braces = [f"{{rW{number}}}" for number in range(64)]
+    assert len(Expression("+".join(braces)).variables) == 64
+    with pytest.raises(ReparseSyntaxError, match="more than 64 reparse pathpoints") as caught:
+        Expression("+".join([*braces, "{rW64}"]))
+    assert caught.value.position == len("+".join(braces)) + len("+{")
+    with pytest.raises(ReparseSyntaxError, match="more than 64 reparse pathpoints"):
+        Expression(f"{{rW{'+'.join(braces)}}}")
+    assert len(Expression("+".join(f"{{W1r{number}}}" for number in range(300))).variables) == 300
+
+
+@pytest.mark.parametrize(
+    "letter", "\xa0\xad\u0378\u200b\u2028\u202e\ue000\U000e0001\x7f\x9b\te\u0301ż漢"
+)
+def test_messages_show_letters_as_python_does(letter: str) -> None:
+    with pytest.raises(ValueError, match="invalid literal") as expected:
+        int(f"x{letter}\u0301")
+    with pytest.raises(ReparseError) as caught:
+        Expression("int({a})")(f"x{letter}\u0301")
+    assert caught.value.message == str(expected.value)
+
+
+def test_what_a_terminal_would_obey_is_neither_in_the_tree_nor_above_the_caret() -> None:
+    expression = Expression("{W1\x1b[31m\n\u2028}+'\u202e'")
+    assert expression.explain().split("\n") == [
+        "+",
+        r"  {W1\x1b[31m\n\u2028}",
+        r"  '\u202e'",
+    ]
+    with pytest.raises(ReparseSyntaxError) as caught:
+        Expression("1\u2028+'\u2029\x85'+")
+    assert caught.value.caret == "1 +'  '+\n ^"
+
+
 # --- Series --------------------------------------------------------------------------------------
 
 
@@ -599,6 +652,17 @@ def test_a_failed_read_fails_the_rows_that_it_is_part_of() -> None:
     assert reasons == [0, malformed, 0, 3, malformed]
     assert [results[1].timestamp, results[4].timestamp] == [2, 5]
     assert not isinstance(results[1], ReparseError)
+
+
+def test_the_texts_of_a_series_are_bounded() -> None:
+    rows = 1200
+    _, results = series("'a'*(60000+0*{a})", (range(rows), range(rows)))
+    fitting = 64 * 1024 * 1024 // 60_000
+    assert results[:fitting] == ["a" * 60_000] * fitting
+    assert len(results) == rows
+    for result in results[fitting:]:
+        assert isinstance(result, ReparseError)
+        assert "67108864 bytes" in result.message
 
 
 def test_a_row_without_a_value_fails_alone() -> None:
@@ -854,5 +918,6 @@ def test_a_reparse_pathpoint_breaks_down_to_native_ones() -> None:
     assert reparse_to_native_components("rW5") == []
     with pytest.raises(ReparseSyntaxError):
         reparse_to_native_components("rW{rW{W1}+}")
-    with pytest.raises(ReparseSyntaxError):
-        reparse_to_native_components("r")
+    for name in ("r", "rq{W1}", "rW{rq{W1}}"):
+        with pytest.raises(ValueError, match="declares no type"):
+            reparse_to_native_components(name)

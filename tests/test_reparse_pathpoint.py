@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
+import re
 import threading
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway_support import DEVICE_ID, PATIENCE, Recorder
@@ -24,7 +27,7 @@ from smok_fast.exceptions import (
     OperationFailedReason,
     ReparseError,
 )
-from smok_fast.extras import InMemoryEventDatabase
+from smok_fast.extras import BasePathpointDatabase, InMemoryEventDatabase
 from smok_fast.macro import Macro
 from smok_fast.pathpoint import (
     AdviseLevel,
@@ -207,6 +210,48 @@ def test_a_pathpoint_class_with_a_get_of_its_own_is_asked(device: SMOKDevice) ->
     assert derived(device, "rW{d1}+{W2}").get() == (5000, 42)
 
 
+class Odd(Pathpoint):
+    """Gives as its latest value what no pathpoint has."""
+
+    latest: Any = None
+
+    def get(self) -> Any:
+        return self.latest
+
+
+def test_what_a_class_gives_is_checked(device: SMOKDevice) -> None:
+    odd = Odd(device, "d1")
+    pathpoint = derived(device, "rW{d1}+{rW1}")
+    odd.latest = (5000.75, 4)
+    assert derived(device, "rW{d1}").get() == (5000, 4)
+    failure = OperationFailedError(TIMEOUT, 7)
+    odd.latest = (5000, failure)
+    with pytest.raises(OperationFailedError) as caught:
+        pathpoint.get()
+    assert caught.value is failure
+    for latest, message in [
+        (None, "None"),
+        ((5000, None), "NoneType"),
+        ((5000, 2**70), "an int beyond 64 bits"),
+        ((None, 5), "real number"),
+    ]:
+        odd.latest = latest
+        with pytest.raises(TypeError, match=message):
+            pathpoint.get()
+
+
+def test_all_expressions_of_a_pathpoint_together_handle_no_more_text_than_one_may(
+    device: SMOKDevice,
+) -> None:
+    record(device, "W1", (1000, 30_000))
+    parts = ["{ru'a'*{W1}}", "{ru{ru'a'*{W1}}[1:]}"]
+    assert derived(device, f"rB{parts[0]}==''").get() == (1000, False)
+    for name in (f"rB{parts[0]}=={parts[1]}", f"rWfloat({parts[1]}+{parts[0]}+'x')"):
+        with pytest.raises(ReparseError, match="65536 bytes of text"):
+            derived(device, name).get()
+    assert derived(device, f"rB{parts[0]}==''").get() == (1000, False), "and again"
+
+
 def test_an_expression_without_pathpoints_has_its_value_now(device: SMOKDevice) -> None:
     pathpoint = derived(device, "rW6*7")
     first, second = pathpoint.get(), pathpoint.get()
@@ -350,6 +395,26 @@ def test_a_storage_level_is_passed_on_and_lowers_nothing(device: SMOKDevice) -> 
     pathpoint.on_new_storage_level(StorageLevel.TREND)
     assert pathpoint.storage_level is StorageLevel.TREND
     assert other.storage_level is StorageLevel.PERMANENT
+
+
+def test_a_storage_level_is_passed_on_to_pathpoints_that_were_there_before(
+    device: SMOKDevice,
+) -> None:
+    first, second = Pathpoint(device, "W1"), Pathpoint(device, "W2")
+    inner = derived(device, "rW{W2}")
+    derived(device, "rW{W1}+{rW{W2}}", storage_level=StorageLevel.PERMANENT)
+    assert {it.storage_level for it in (first, second, inner)} == {StorageLevel.PERMANENT}
+    assert len(list(second.get_archive(None))) == 0
+
+
+def test_a_storage_level_reaches_what_is_below_a_pathpoint_that_has_it_already(
+    device: SMOKDevice,
+) -> None:
+    native = Pathpoint(device, "W1")
+    outer = derived(device, "rW{rW{W1}}+1", storage_level=StorageLevel.PERMANENT)
+    native.on_new_storage_level(StorageLevel.TREND)
+    outer.on_new_storage_level(StorageLevel.PERMANENT)
+    assert native.storage_level is StorageLevel.PERMANENT
 
 
 # --- Reading and writing
@@ -528,6 +593,107 @@ def test_an_archive_is_computed_while_it_is_iterated(device: SMOKDevice) -> None
     assert endless.taken == 0
     assert list(itertools.islice(samples, 3)) == [(0, 0), (1, 2), (2, 4)]
     assert endless.taken < 10
+
+
+def both_archives(pathpoint: ReparsePathpoint) -> tuple[list[Any], list[Any]]:
+    """An archive by rows and by columns, where what has no value is 'none'."""
+    rows = [
+        (timestamp, "none" if isinstance(value, OperationFailedError) else value)
+        for timestamp, value in pathpoint.get_archive(None)
+    ]
+    timestamps, values = pathpoint.get_archive_arrays()
+    columns = [
+        (timestamp, "none" if math.isnan(value) else value)
+        for timestamp, value in zip(timestamps, values, strict=True)
+    ]
+    return rows, columns
+
+
+EXACT = [
+    "rd{d1}%10",
+    "rdstr({d1})=='3'",
+    "rd{d1}>>1",
+    "rdmkint32({d1},0)",
+    "rf{rd{d1}}+{W1}",
+    "rwint('abcd'[{W1}%4],16)+{d1}",
+    "rd7/{rd{d1}-3}",
+    "rdfloat({u1})+{d1}",
+    "rdfloat({ru{u1}+'0'})",
+]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_columns_have_the_values_of_the_rows(device: SMOKDevice, name: str) -> None:
+    record(device, "d1", (1, 3), (2, 2.5), (3, 2**53 + 1), (4, TIMEOUT), (5, 3.0), (9, 8))
+    record(device, "W1", (1, 1), (3, 2), (6, 3), (7, TIMEOUT), (8, 4))
+    record(device, "u1", (1, "1.5"), (4, "x"), (5, "2"))
+    rows, columns = both_archives(derived(device, name))
+    assert rows == columns
+    assert any(value != "none" for _, value in rows)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=st.lists(
+        st.one_of(
+            st.integers(-5, 5),
+            st.integers(2**53, 2**53 + 4),
+            st.sampled_from([0.5, 2.0, 1e18, TIMEOUT]),
+        ),
+        max_size=12,
+    ),
+    name=st.sampled_from(
+        ["rd{d1}%10", "rd{d1}//3", "rw{d1}|1", "rdstr({d1})==str({W1})", "rf{rd{d1}}/{W1}"]
+    ),
+)
+def test_columns_have_the_values_of_the_rows_whatever_these_are(
+    make_device: Maker, values: list[Any], name: str
+) -> None:
+    device = make_device()
+    record(device, "d1", *enumerate(values))
+    record(device, "W1", (0, 2), (3, 0), (4, TIMEOUT), (5, 7))
+    rows, columns = both_archives(derived(device, name))
+    assert rows == columns
+    kept = [
+        (timestamp, repr(value)) for timestamp, value in device.pathpoints["d1"].get_archive(None)
+    ]
+    for database in (type(device.pp_database), BasePathpointDatabase):
+        timestamps, samples = database.get_archive_samples(device.pp_database, "d1", None, None)
+        assert list(zip(timestamps, map(repr, samples), strict=True)) == kept
+    device.close()
+
+
+def test_a_class_with_an_archive_of_its_own_is_asked_for_columns_too(device: SMOKDevice) -> None:
+    class Elsewhere(Pathpoint):
+        def get_archive(self, starting_at: int | None, stopping_at: int | None = None) -> Any:
+            return iter([(1, 5), (2, 6.5)])
+
+    Elsewhere(device, "d1")
+    record(device, "d1", (10, 0))
+    assert both_archives(derived(device, "rd{d1}")) == ([(1, 5.0), (2, 6.5)],) * 2
+
+
+def test_texts_are_refused_before_anything_is_computed(device: SMOKDevice) -> None:
+    class Unread(Pathpoint):
+        def get_archive(self, starting_at: int | None, stopping_at: int | None = None) -> Any:
+            raise AssertionError
+
+    Unread(device, "W1")
+    with pytest.raises(TypeError, match=re.escape("ru'a'*{W1} holds texts")):
+        derived(device, "ru'a'*{W1}").get_archive_arrays()
+
+
+def test_columns_over_texts_need_room_for_one_text_at_a_time(device: SMOKDevice) -> None:
+    record(device, "W1", *((number, number % 10) for number in range(1, 3001)))
+    pathpoint = derived(device, "rWint({ru'7'*(30000+{W1})}[-1:])+{W1}")
+    tracemalloc.start()
+    try:
+        timestamps, values = pathpoint.get_archive_arrays()
+        assert tracemalloc.get_traced_memory()[1] < 4 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    assert list(timestamps) == list(range(1, 3001))
+    assert list(values) == [7 + number % 10 for number in range(1, 3001)]
 
 
 # --- Life

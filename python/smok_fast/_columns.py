@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["columns_of", "numbers"]
+T = TypeVar("T")
+
+__all__ = ["columns_of", "numbers", "samples_of"]
 
 
 def columns_of(samples: Iterable[tuple[float, Any]]) -> tuple[memoryview[int], memoryview[Any]]:
@@ -17,12 +19,21 @@ def columns_of(samples: Iterable[tuple[float, Any]]) -> tuple[memoryview[int], m
     :returns: timestamps of format ``q``, and values as :func:`numbers` has them
     :raises TypeError: a value is a text
     """
+    timestamps, values = samples_of(samples)
+    return timestamps, numbers(values)
+
+
+def samples_of(samples: Iterable[tuple[float, T]]) -> tuple[memoryview[int], list[T]]:
+    """A series as timestamps and what there was at these.
+
+    :param samples: (timestamp in milliseconds, anything)
+    """
     timestamps = array("q")
     values = []
     for timestamp, value in samples:
         timestamps.append(int(timestamp))
         values.append(value)
-    return memoryview(timestamps), numbers(values)
+    return memoryview(timestamps), values
 
 
 def numbers(values: Sequence[Any]) -> memoryview[Any]:

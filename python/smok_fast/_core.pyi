@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final, overload
 
 from typing_extensions import Buffer as SupportsBuffer
 from typing_extensions import disjoint_base
@@ -127,13 +127,30 @@ class Buffer:
         self, name: str, start: float | None = None, stop: float | None = None
     ) -> SampleIterator:
         """The samples of a pathpoint with start <= timestamp <= stop, in the order of recording."""
+    @overload
     def columns(
-        self, name: str, start: float | None = None, stop: float | None = None
-    ) -> tuple[memoryview[int], memoryview[Any]]:
+        self,
+        name: str,
+        start: float | None = None,
+        stop: float | None = None,
+        *,
+        exact: Literal[False] = False,
+    ) -> tuple[memoryview[int], memoryview[Any]]: ...
+    @overload
+    def columns(
+        self,
+        name: str,
+        start: float | None = None,
+        stop: float | None = None,
+        *,
+        exact: Literal[True],
+    ) -> tuple[memoryview[int], Sequence[Any]]:
         """The same as two columns: timestamps as 64-bit integers, and values as doubles, or as
         integers if all values are; a failed read is NaN.
 
-        :raises TypeError: the pathpoint holds texts
+        :param exact: rather give a list of values and OperationFailedErrors than a number that
+            stands for something else
+        :raises TypeError: the pathpoint holds texts, and the columns are not to be exact
         """
     def sweep(
         self,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Annotated
 
 import typer
+from rich.cells import cell_len
 
 from smok_fast.cli.console import console, error_console, fail, printable
 from smok_fast.exceptions import OperationFailedError, ReparseSyntaxError
-from smok_fast.pathpoint import PathpointType, PathpointValueType, to_type
+from smok_fast.pathpoint import PathpointType, PathpointValueType
 from smok_fast.sensor.reparse import Expression
 
 __all__ = ["evaluate"]
@@ -36,50 +37,98 @@ def evaluate(
     if not pathpoint.startswith("r"):
         fail("a reparse pathpoint starts with r and the letter of its type, such as rW{W1r1}+1")
     try:
-        PathpointType.get_type(pathpoint)
-        expression = Expression(pathpoint[2:])
-        given = dict(_assignment(text, expression.variables) for text in values or [])
-        if explain:
-            console.print(expression.explain(), markup=False)
-            console.print("pathpoints:", ", ".join(expression.variables) or "none", markup=False)
+        names = _parse(pathpoint)
+        given = _assignments(values or [], names)
+        expression = names[pathpoint]
+        if explain and expression is not None:
+            for line in expression.explain().split("\n"):
+                console.print(printable(line), markup=False, soft_wrap=True)
+            variables = printable(", ".join(expression.variables) or "none")
+            console.print("pathpoints:", variables, markup=False, soft_wrap=True)
             if expression.variables and not given:
                 return
-        operands = [_value_of(name, given) for name in expression.variables]
-        value = expression.evaluate_as(pathpoint, operands)
+        value = _value_of(pathpoint, names, given)
         console.print(printable(value), markup=False, soft_wrap=True)
-    except ReparseSyntaxError as error:
-        _show_caret(error, pathpoint[:2])
-        fail(f"{error.message} (column {error.position + 3})")
-    except (OperationFailedError, TypeError, ValueError) as error:
+    except (OperationFailedError, ValueError) as error:
         fail(error)
 
 
+def _parse(pathpoint: str) -> dict[str, Expression | None]:
+    """The pathpoint and all that it is computed from, at any depth, with their expressions."""
+    names: dict[str, Expression | None] = {}
+    pending = [pathpoint]
+    while pending:
+        name = pending.pop()
+        if name in names:
+            continue
+        PathpointType.get_type(name)
+        if not name.startswith("r"):
+            names[name] = None
+            continue
+        try:
+            names[name] = expression = Expression(name[2:])
+        except ReparseSyntaxError as error:
+            _show_caret(error, name[:2])
+            fail(f"{error.message} (column {error.position + 3})")
+        pending += reversed(expression.variables)
+    return names
+
+
 def _show_caret(error: ReparseSyntaxError, beginning: str) -> None:
-    text, caret = error.caret.splitlines()
-    if not error.text.startswith(text):
-        beginning = "… "  # it is too long to be shown whole
-    error_console.print(printable(beginning + text), markup=False, soft_wrap=True)
-    error_console.print(" " * len(beginning) + caret, markup=False, soft_wrap=True)
+    text, caret = error.caret.rsplit("\n", 1)
+    before = len(caret) - 1
+    first = error.position - before
+    if first > 0:  # it is too long to be shown whole
+        beginning = "… "
+    end = " …" if first + len(text) < len(error.text) else ""
+    margin = cell_len(printable(beginning + text[:before]))
+    error_console.print(printable(beginning + text + end), markup=False, soft_wrap=True)
+    error_console.print(" " * margin + "^", markup=False, soft_wrap=True)
 
 
-def _assignment(text: str, names: Sequence[str]) -> tuple[str, str]:
-    # Both the name, if it is an expression, and a text may hold '='.
-    name = next((name for name in names if text.startswith(f"{name}=")), None)
-    if name is None:
-        fail(f"{text} is no NAME=VALUE for a pathpoint of the expression")
-    return name, text[len(name) + 1 :]
+def _assignments(
+    texts: list[str], names: dict[str, Expression | None]
+) -> dict[str, PathpointValueType]:
+    """What the arguments say. A name that is an expression may hold '=', as may a text."""
+    given: dict[str, PathpointValueType] = {}
+    inner = list(names)[1:]
+    for text in texts:
+        matching = [name for name in inner if text.startswith(f"{name}=")]
+        name = max(matching, key=len, default=None)
+        if name is None:
+            wanted = ", ".join(name for name in inner if names[name] is None) or "none"
+            fail(f"{text} is no NAME=VALUE for a pathpoint of the expression: it has {wanted}")
+        if name in given:
+            fail(f"{name} is given twice")
+        given[name] = _parse_value(name, text[len(name) + 1 :])
+    return given
 
 
-def _value_of(name: str, given: dict[str, str]) -> PathpointValueType:
-    if name not in given:
-        fail(f"no value for {name}: add {name}=VALUE")
-    kind = PathpointType.get_type(name)
-    text = given[name]
-    if kind is PathpointType.u:
+def _parse_value(name: str, text: str) -> PathpointValueType:
+    """A value as a pathpoint would hold it."""
+    if PathpointType.get_type(name) is PathpointType.u:
         return text
     number: int | float
     try:
         number = int(text)
     except ValueError:
-        number = float(text)
-    return to_type(number, kind) if kind is PathpointType.B else number
+        try:
+            number = float(text)
+        except ValueError:
+            fail(f"{name}={text}: {name} takes a number")
+    fits = -(2**63) <= number < 2**63 if isinstance(number, int) else math.isfinite(number)
+    if not fits:
+        fail(f"{name}={text}: {name} takes a finite number, an integer of up to 64 bits")
+    return number
+
+
+def _value_of(
+    name: str, names: dict[str, Expression | None], given: dict[str, PathpointValueType]
+) -> PathpointValueType:
+    if name in given:
+        return given[name]
+    expression = names[name]
+    if expression is None:
+        fail(f"no value for {name}: add {name}=VALUE")
+    operands = [_value_of(constituent, names, given) for constituent in expression.variables]
+    return expression.evaluate_as(name, operands)

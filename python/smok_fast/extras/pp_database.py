@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smok_fast._columns import columns_of
+from smok_fast._columns import columns_of, samples_of
 
 if TYPE_CHECKING:
     from smok_fast.pathpoint import PathpointValueType, ValueOrExcept
@@ -100,6 +100,16 @@ class BasePathpointDatabase(abc.ABC):
         :raises TypeError: the pathpoint holds texts
         """
         return columns_of(self.get_archive_data(pathpoint, start, stop))
+
+    def get_archive_samples(
+        self, pathpoint: str, start: float | None, stop: float | None
+    ) -> tuple[Sequence[int], Sequence[ValueOrExcept]]:
+        """The same in two sequences with every value as it was recorded: an integer is no float,
+        and a failed read is its exception. By default made from :meth:`get_archive_data`.
+
+        Called by user threads.
+        """
+        return samples_of(self.get_archive_data(pathpoint, start, stop))
 
     @abc.abstractmethod
     def get_data_to_sync(self) -> BaseDataToSynchronize | None:

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,6 +233,12 @@ class NativePathpointDatabase(BasePathpointDatabase):
         threads.
         """
         return self.buffer.columns(pathpoint, start, stop)
+
+    def get_archive_samples(
+        self, pathpoint: str, start: float | None, stop: float | None
+    ) -> tuple[Sequence[int], Sequence[ValueOrExcept]]:
+        """The same with every value as it was recorded. Called by user threads."""
+        return self.buffer.columns(pathpoint, start, stop, exact=True)
 
     def get_data_to_sync(self) -> BufferUpload | QuarantineUpload | None:
         """The next upload, or None: first what is to be tried again from the quarantine. Called by

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from smok_fast._columns import samples_of
 from smok_fast._core import PathpointCore
 from smok_fast.basics import StorageLevel
 from smok_fast.exceptions import InstanceNotReady, OperationFailedError
@@ -151,6 +152,14 @@ class Pathpoint(PathpointCore):
         if self.device is None:
             raise InstanceNotReady("attach this pathpoint to a device first")
         return self.device.pp_database.get_archive_columns(self.name, starting_at, stopping_at)
+
+    def _archive_samples(
+        self, starting_at: int | None, stopping_at: int | None
+    ) -> tuple[Sequence[int], Sequence[ValueOrExcept]]:
+        """What :meth:`get_archive` gives, in two sequences: for expressions over it."""
+        if self.device is None or type(self).get_archive is not Pathpoint.get_archive:
+            return samples_of(self.get_archive(starting_at, stopping_at))
+        return self.device.pp_database.get_archive_samples(self.name, starting_at, stopping_at)
 
     def natives(self) -> set[Pathpoint]:
         """The native pathpoints that have to be read for this one: itself, unless it is computed

@@ -8,11 +8,10 @@ are asked for.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from smok_fast._columns import numbers
+from smok_fast._columns import numbers, samples_of
 from smok_fast._core import Computation, Expression
 from smok_fast.basics import StorageLevel
 from smok_fast.exceptions import OperationFailedError
@@ -36,7 +35,7 @@ class ReparsePathpoint(Pathpoint):
 
     :param device: the device
     :param name: its name
-    :param storage_level: how long values are kept; passed on to its constituents
+    :param storage_level: how long values are kept; constituents are kept at least as long
     :raises ValueError: the name declares no type, or its expression is wrong (then it is a
         :class:`~smok_fast.exceptions.ReparseSyntaxError`)
     :raises KeyError: the device does not have one of its constituents
@@ -57,6 +56,8 @@ class ReparsePathpoint(Pathpoint):
             device.get_pathpoint(constituent, storage_level)
             for constituent in self.expression.variables
         ]
+        for constituent in self._constituents():
+            constituent.storage_level = min(constituent.storage_level, storage_level)
         # get() is native, since a method here that calls it takes as long as the computation.
         self._compute_by(Computation(self.expression, name, self.slave_pathpoints))
 
@@ -81,7 +82,11 @@ class ReparsePathpoint(Pathpoint):
     def get_archive(
         self, starting_at: int | None, stopping_at: int | None = None
     ) -> Iterator[tuple[float, ValueOrExcept]]:
-        """Compute the values over time, from what this device has recorded, while you iterate.
+        """Compute the values over time, from what this device has recorded, while you iterate. May
+        be called by any thread.
+
+        What a constituent had before ``starting_at`` is not looked at, so there is nothing until
+        each has a sample after it: start early enough for the slowest one.
 
         :param starting_at: milliseconds since the epoch, inclusive; None for the oldest
         :param stopping_at: milliseconds since the epoch, inclusive; None for the newest
@@ -96,40 +101,64 @@ class ReparsePathpoint(Pathpoint):
         self, starting_at: int | None = None, stopping_at: int | None = None
     ) -> tuple[memoryview[int], memoryview[Any]]:
         """Compute the values over time in columns: see :meth:`get_archive` for what, and
-        :meth:`Pathpoint.get_archive_arrays` for how.
+        :meth:`Pathpoint.get_archive_arrays` for how. May be called by any thread.
 
         :param starting_at: milliseconds since the epoch, inclusive; None for the oldest
         :param stopping_at: milliseconds since the epoch, inclusive; None for the newest
         :return: timestamps and as many values; what has none is NaN
         :raises TypeError: it holds texts
         """
-        kind = PathpointType.get_type(self.name)
-        columns = [_column(slave, starting_at, stopping_at) for slave in self.slave_pathpoints]
-        timestamps, values = self.expression.evaluate_series(columns, kind.name)
+        if _holds_texts(self):
+            raise TypeError(f"{self.name} holds texts")
+        timestamps, values = self._archive_samples(starting_at, stopping_at)
         if not isinstance(values, memoryview):
             values = numbers(values)
         return timestamps, values
 
+    def _archive_samples(
+        self, starting_at: int | None, stopping_at: int | None
+    ) -> tuple[memoryview[int], Sequence[ValueOrExcept]]:
+        if any(map(_holds_texts, self._constituents())):
+            # Row by row, since all of the texts at once may be more than there is room for.
+            return samples_of(self.get_archive(starting_at, stopping_at))
+        kind = PathpointType.get_type(self.name)
+        columns = [
+            slave._archive_samples(starting_at, stopping_at) for slave in self.slave_pathpoints
+        ]
+        return self.expression.evaluate_series(columns, kind.name)
+
+    def _constituents(self) -> Iterator[Pathpoint]:
+        """What it is computed from, at any depth."""
+        for slave in self.slave_pathpoints:
+            yield slave
+            if isinstance(slave, ReparsePathpoint):
+                yield from slave._constituents()
+
     def _evaluate(self, timestamp: float, values: list[ValueOrExcept]) -> ValueOrExcept:
-        numbers: list[PathpointValueType] = []
+        operands: list[PathpointValueType] = []
         for value in values:
             if isinstance(value, OperationFailedError):
                 return value
-            numbers.append(value)
+            operands.append(value)
         try:
-            return self.expression.evaluate_as(self.name, numbers)
+            return self.expression.evaluate_as(self.name, operands)
         except OperationFailedError as error:
             error.timestamp = timestamp
             return error
 
     def natives(self) -> set[Pathpoint]:
-        """The native pathpoints that have to be read for this one."""
+        """The native pathpoints that have to be read for this one. May be called by any thread.
+
+        :return: the pathpoints, each once, as deep as expressions nest
+        """
         return {native for slave in self.slave_pathpoints for native in slave.natives()}
 
     def read(self, advise_level: AdviseLevel = AdviseLevel.ADVISE) -> Section:
-        """A section that reads the native pathpoints that this one is computed from.
+        """A section that reads the native pathpoints that this one is computed from. May be called
+        by any thread.
 
         :param advise_level: how hard to try
+        :return: the section; give it to ``SMOKDevice.execute``
         """
         names = sorted(native.name for native in self.natives())
         return Section([ReadOrder(name, advise_level) for name in names])
@@ -140,7 +169,7 @@ class ReparsePathpoint(Pathpoint):
         advise_level: AdviseLevel = AdviseLevel.ADVISE,
         stale_after: float | None = None,
     ) -> Section:
-        """An empty section: there is nothing to write to.
+        """An empty section: there is nothing to write to. May be called by any thread.
 
         :param value: ignored
         :param advise_level: ignored
@@ -156,9 +185,9 @@ class ReparsePathpoint(Pathpoint):
         :param new_storage_level: the new level
         """
         self.storage_level = new_storage_level
-        for slave in self.slave_pathpoints:
-            if new_storage_level < slave.storage_level:
-                slave.on_new_storage_level(new_storage_level)
+        for constituent in self._constituents():
+            if new_storage_level < constituent.storage_level:
+                constituent.on_new_storage_level(new_storage_level)
 
     def can_read(self) -> bool:
         """Whether it may be read: always; its constituents decide for themselves."""
@@ -187,13 +216,5 @@ class ReparsePathpoint(Pathpoint):
         raise RuntimeError("a reparse pathpoint cannot be written")
 
 
-def _column(
-    pathpoint: Pathpoint, start: int | None, stop: int | None
-) -> tuple[Sequence[int], Sequence[ValueOrExcept]]:
-    """The archive of a constituent for an expression: as numbers if it has nothing else."""
-    if PathpointType.get_type(pathpoint.name) is not PathpointType.u:
-        timestamps, values = pathpoint.get_archive_arrays(start, stop)
-        if not math.isnan(sum(values)):
-            return timestamps, values
-    samples = list(pathpoint.get_archive(start, stop))
-    return [int(timestamp) for timestamp, _ in samples], [value for _, value in samples]
+def _holds_texts(pathpoint: Pathpoint) -> bool:
+    return PathpointType.get_type(pathpoint.name) is PathpointType.u

@@ -27,19 +27,25 @@ Python's expression syntax, with Python's precedence, types and results:
 
 There is nothing else: no names, attributes, keyword arguments, containers or statements, so an
 expression from the network can do nothing but compute. Nor can it compute for long: it is at most
-4096 bytes long, nested at most 64 levels deep (braces 16), and one evaluation handles at most 64
-KiB of text. Integers are exact to 127 bits on the way and have to fit 64 bits at the end.
+4096 bytes long, nested at most 64 levels deep (braces 16, with at most 64 reparse pathpoints in
+them), and one evaluation handles at most 64 KiB of text, that of the reparse pathpoints in it
+included. A float of more than 19 characters is read slowly: 32 may stand in an expression, and
+reading one from a text counts as 2 KiB. Integers are exact on the way as long as they fit 128 bits
+with their sign, and have to fit 64 bits at the end.
 
 What Python can and this language cannot is an error, never another value: larger integers, complex
-results, ``%`` with a text on its left, ``is``, ``None``, lone surrogates, digits other than ASCII
-in ``int()`` and ``float()``. A brace inside a text is written ``'\x7b'``. NaN makes ``kty81``,
-``pt1000`` and ``huba505`` fail: what was not measured is no temperature and no pressure.
+results, ``%`` with a text on its left, ``is``, ``None``, lone surrogates, ``'\N{…}'``, line breaks
+inside a text, comments, backslashes at the end of a line, functions that are not called at once,
+digits other than ASCII in ``int()`` and ``float()``. A brace inside a text is written ``'\x7b'``.
+Line breaks between the parts of an expression are spaces. NaN makes ``kty81``, ``pt1000`` and
+``huba505`` fail: what was not measured is no temperature and no pressure.
 """
 
 from __future__ import annotations
 
 from smok_fast._core import Expression
 from smok_fast.exceptions import ReparseError, ReparseSyntaxError
+from smok_fast.pathpoint.typing import PathpointType
 
 __all__ = [
     "Expression",
@@ -69,9 +75,11 @@ def reparse_to_native_components(path: str) -> list[str]:
     :return: names of native pathpoints, each once, in the order in which they appear; the pathpoint
         itself if it is native
     :raises ReparseSyntaxError: an expression in it is wrong; a :class:`ValueError`
+    :raises ValueError: a reparse pathpoint's name declares no type
     """
     if not path.startswith("r"):
         return [path]
+    PathpointType.get_type(path)
     found: dict[str, None] = {}
     for constituent in Expression(path[2:]).variables:
         found.update(dict.fromkeys(reparse_to_native_components(constituent)))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use smok_core::buffer::{
     Archive, Buffer as Core, DEFAULT_CAPACITY, Event, Level, Options, Policy, Refusal, Series,
     UploadError,
@@ -212,22 +212,25 @@ impl Buffer {
     /// :param name: the pathpoint's name
     /// :param start: milliseconds since the epoch, None for the oldest
     /// :param stop: milliseconds since the epoch, None for the newest
+    /// :param exact: rather give a list of values and OperationFailedErrors than a number that stands
+    ///     for something else
     /// :return: timestamps and values as buffers of 64-bit integers and of doubles, or of integers
     ///     if all values are; a failed read is NaN
-    /// :raises TypeError: the pathpoint holds texts
-    #[pyo3(signature = (name, start = None, stop = None))]
+    /// :raises TypeError: the pathpoint holds texts, and the columns are not to be exact
+    #[pyo3(signature = (name, start = None, stop = None, *, exact = false))]
     fn columns<'py>(
         &self,
         py: Python<'py>,
         name: &str,
         start: Option<&Bound<'_, PyAny>>,
         stop: Option<&Bound<'_, PyAny>>,
+        exact: bool,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        if Kind::of_name(name) == Some(Kind::Text) {
+        if Kind::of_name(name) == Some(Kind::Text) && !exact {
             return Err(PyTypeError::new_err(format!("{name} holds texts")));
         }
         let archive = self.archive(name, start, stop)?;
-        let columns = py.detach(|| Columns::of(archive));
+        let columns = py.detach(|| Columns::of(archive, exact));
         columns.into_python(py)
     }
 
@@ -450,48 +453,94 @@ pub(crate) fn level(object: &Bound<'_, PyAny>) -> PyResult<Level> {
     })
 }
 
-/// Samples of a pathpoint of numbers, in columns.
+/// Samples of a pathpoint, in columns.
 struct Columns {
     timestamps: Vec<i64>,
-    floats: Vec<f64>,
-    /// As long as `floats` if all values are integers that a float may not hold exactly.
-    ints: Vec<i64>,
+    values: Values,
+}
+
+enum Values {
+    /// All are integers.
+    Ints(Vec<i64>),
+    /// All are floats, or are to be.
+    Floats(Vec<f64>),
+    /// Anything, kept as it is.
+    Readings(Vec<Reading>),
 }
 
 impl Columns {
-    fn of(archive: Option<Archive>) -> Self {
-        let mut columns = Columns {
-            timestamps: Vec::new(),
-            floats: Vec::new(),
-            ints: Vec::new(),
-        };
+    fn of(archive: Option<Archive>, exact: bool) -> Self {
+        let mut timestamps = Vec::new();
+        let mut values = Values::Ints(Vec::new());
         for sample in archive.into_iter().flatten().flatten() {
-            columns.timestamps.push(sample.timestamp);
-            columns.push(&sample.reading);
+            timestamps.push(sample.timestamp);
+            values = values.with(sample.reading, exact);
         }
-        columns
-    }
-
-    #[allow(clippy::cast_precision_loss)] // where integers are among floats or failures
-    fn push(&mut self, reading: &Reading) {
-        let float = match reading {
-            Reading::Value(Value::Int(int)) => {
-                self.ints.push(*int);
-                *int as f64
-            }
-            Reading::Value(Value::Float(float)) => *float,
-            Reading::Value(Value::Text(_)) | Reading::Failed(_) => f64::NAN,
-        };
-        self.floats.push(float);
+        Columns { timestamps, values }
     }
 
     fn into_python(self, py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Bound<'_, PyAny>)> {
-        let values = if self.ints.len() == self.floats.len() {
-            Numbers::from(self.ints)
-        } else {
-            Numbers::from(self.floats)
+        let values = match self.values {
+            Values::Ints(ints) => Numbers::from(ints).view(py)?,
+            Values::Floats(floats) => Numbers::from(floats).view(py)?,
+            Values::Readings(readings) => {
+                let list = PyList::empty(py);
+                for (reading, timestamp) in readings.iter().zip(&self.timestamps) {
+                    list.append(value::reading_to_python(py, reading, *timestamp)?)?;
+                }
+                list.into_any()
+            }
         };
-        Ok((Numbers::from(self.timestamps).view(py)?, values.view(py)?))
+        Ok((Numbers::from(self.timestamps).view(py)?, values))
+    }
+}
+
+impl Values {
+    #[inline]
+    fn with(mut self, reading: Reading, exact: bool) -> Self {
+        match (&mut self, reading) {
+            (Values::Ints(ints), Reading::Value(Value::Int(int))) => ints.push(int),
+            (Values::Floats(floats), Reading::Value(Value::Float(float))) => floats.push(float),
+            (Values::Floats(floats), reading) if !exact => floats.push(as_float(&reading)),
+            (Values::Readings(readings), reading) => readings.push(reading),
+            (_, reading) => return self.widened(&reading, exact).with(reading, exact),
+        }
+        self
+    }
+
+    /// The same with room for a reading that does not fit.
+    #[cold]
+    fn widened(self, reading: &Reading, exact: bool) -> Self {
+        match self {
+            Values::Ints(ints) if !exact => {
+                let readings = ints.into_iter().map(|int| Reading::Value(Value::Int(int)));
+                Values::Floats(readings.map(|reading| as_float(&reading)).collect())
+            }
+            Values::Ints(ints)
+                if ints.is_empty() && matches!(reading, Reading::Value(Value::Float(_))) =>
+            {
+                Values::Floats(Vec::new())
+            }
+            Values::Ints(ints) => {
+                let values = ints.into_iter().map(Value::Int);
+                Values::Readings(values.map(Reading::Value).collect())
+            }
+            Values::Floats(floats) => {
+                let values = floats.into_iter().map(Value::Float);
+                Values::Readings(values.map(Reading::Value).collect())
+            }
+            Values::Readings(_) => self,
+        }
+    }
+}
+
+/// A number as a float, and what is none as NaN.
+#[allow(clippy::cast_precision_loss)] // where integers are among floats or failures
+fn as_float(reading: &Reading) -> f64 {
+    match reading {
+        Reading::Value(Value::Int(int)) => *int as f64,
+        Reading::Value(Value::Float(float)) => *float,
+        Reading::Value(Value::Text(_)) | Reading::Failed(_) => f64::NAN,
     }
 }
 

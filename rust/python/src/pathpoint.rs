@@ -87,6 +87,11 @@ impl PathpointCore {
         Ok(self.attachment(py)?.overrides)
     }
 
+    /// What computes the value from others, if it is computed.
+    pub fn computation(&self) -> Option<&Py<Computation>> {
+        self.computation.get()
+    }
+
     /// Whether the pathpoint is computed from others.
     pub fn is_reparse(&self) -> PyResult<bool> {
         Ok(self.identity()?.reparse)
@@ -476,7 +481,7 @@ impl PathpointCore {
     /// :raises OperationFailedError: the last read failed
     /// :raises InstanceNotReady: it is attached to no device
     fn get<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
-        if let Some(computation) = self.computation.get() {
+        if let Some(computation) = self.computation() {
             return computation.get().compute(py);
         }
         let Some(sample) = self.series(py)?.latest() else {

@@ -12,7 +12,7 @@ use smok_core::buffer;
 use smok_core::clock;
 use smok_core::pathpoint::Kind;
 use smok_core::reparse::{
-    Column, EvaluationError, Failure, Operand, Outcome, Piece, Program, Results, Series,
+    Budget, Column, EvaluationError, Failure, Operand, Outcome, Piece, Program, Results, Series,
     SeriesError, SeriesEvaluator, Stack, Values,
 };
 use smok_core::value::Reading;
@@ -129,6 +129,8 @@ impl Expression {
     /// :return: timestamps and as many results: a memoryview where all are int or all are float,
     ///     else a list of int, float, str, bool, OperationFailedError (a failed read) or
     ///     ReparseError
+    /// The texts among the results are 64 MiB at most; what follows these fails.
+    ///
     /// :raises ValueError: the letter declares no type; there is not one column for each variable;
     ///     or a column is not as long as its timestamps, or they fall
     /// :raises TypeError: something else is in the columns
@@ -272,8 +274,9 @@ impl Expression {
 
 /// The present value of a reparse pathpoint: an expression over the latest values of others.
 ///
-/// Values of native pathpoints are taken from their series, without a Python object in between. May
-/// be called by any thread.
+/// Values of native pathpoints are taken from their series, and those of reparse pathpoints are
+/// computed, without a Python object in between; together they handle as much text as one expression
+/// may. May be called by any thread.
 ///
 /// :param expression: the expression
 /// :param name: name of the reparse pathpoint, which declares the type of its values
@@ -288,7 +291,9 @@ pub struct Computation {
 
 enum Constituent {
     Native(Arc<buffer::Series>),
-    /// One that computes its value, or has a way of its own to give it.
+    /// One that is computed from others.
+    Computed(Py<Computation>),
+    /// One that has a way of its own to give its value.
     Other(Py<PyAny>),
 }
 
@@ -325,14 +330,18 @@ impl Computation {
     /// :raises NotReadedError: a constituent has not been read yet
     /// :raises OperationFailedError: a constituent's last read failed
     /// :raises ReparseError: the expression has no value for these
+    /// :raises TypeError: the ``get`` of a user's class gives something else than milliseconds and a
+    ///     value
     pub fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
         with_scratch(|scratch| self.compute_with(py, scratch))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         for constituent in &self.constituents {
-            if let Constituent::Other(pathpoint) = constituent {
-                visit.call(pathpoint)?;
+            match constituent {
+                Constituent::Native(_) => {}
+                Constituent::Computed(computation) => visit.call(computation)?,
+                Constituent::Other(pathpoint) => visit.call(pathpoint)?,
             }
         }
         Ok(())
@@ -346,19 +355,52 @@ impl Computation {
         scratch: &mut Scratch,
     ) -> PyResult<(i64, Bound<'py, PyAny>)> {
         scratch.variables.clear();
-        let mut newest = None;
-        for constituent in &self.constituents {
-            let timestamp = constituent.add_latest(py, &mut scratch.variables)?;
-            newest = newest.max(Some(timestamp));
-        }
-        let timestamp = newest.unwrap_or_else(|| clock::now().wall);
+        let budget = &mut Budget::new();
+        let timestamp = self.add_constituents(py, scratch, budget)?;
+        let Scratch { variables, stack } = scratch;
         match self
             .program
-            .evaluate_as(self.kind, &scratch.variables, &mut scratch.stack)
+            .evaluate_within(budget, self.kind, variables, stack)
         {
             Ok(value) => Ok((timestamp, to_python(py, &value)?)),
             Err(error) => Err(errors::reparse(py, &error, Some(timestamp))),
         }
+    }
+
+    /// Adds the latest values of the constituents to the variables, and gives the newest timestamp.
+    #[inline]
+    fn add_constituents(
+        &self,
+        py: Python<'_>,
+        scratch: &mut Scratch,
+        budget: &mut Budget,
+    ) -> PyResult<i64> {
+        let mut newest = None;
+        for constituent in &self.constituents {
+            let timestamp = constituent.add_latest(py, scratch, budget)?;
+            newest = newest.max(Some(timestamp));
+        }
+        Ok(newest.unwrap_or_else(|| clock::now().wall))
+    }
+
+    /// Adds the value to the variables, and gives its timestamp.
+    fn add_latest(
+        &self,
+        py: Python<'_>,
+        scratch: &mut Scratch,
+        budget: &mut Budget,
+    ) -> PyResult<i64> {
+        let start = scratch.variables.len();
+        let timestamp = self.add_constituents(py, scratch, budget)?;
+        let Scratch { variables, stack } = scratch;
+        let constituents = variables.get(start..).unwrap_or_default();
+        let value = self
+            .program
+            .evaluate_within(budget, self.kind, constituents, stack)
+            .map_err(|error| errors::reparse(py, &error, Some(timestamp)))?;
+        variables.truncate(start);
+        variables.push(value);
+        Ok(timestamp)
     }
 }
 
@@ -367,17 +409,26 @@ impl Constituent {
         let py = pathpoint.py();
         let get = intern!(py, "get");
         let own = pathpoint.get_type().getattr(get)?;
-        if own.is(&py.get_type::<PathpointCore>().getattr(get)?)
-            && let Ok(series) = pathpoint.get().series(py)
-        {
-            return Ok(Constituent::Native(Arc::clone(series)));
+        if own.is(&py.get_type::<PathpointCore>().getattr(get)?) {
+            if let Some(computation) = pathpoint.get().computation() {
+                return Ok(Constituent::Computed(computation.clone_ref(py)));
+            }
+            if let Ok(series) = pathpoint.get().series(py) {
+                return Ok(Constituent::Native(Arc::clone(series)));
+            }
         }
         Ok(Constituent::Other(pathpoint.into_any().unbind()))
     }
 
     /// Adds the latest value to the variables, and gives its timestamp.
     #[inline]
-    fn add_latest(&self, py: Python<'_>, variables: &mut Vec<Operand>) -> PyResult<i64> {
+    fn add_latest(
+        &self,
+        py: Python<'_>,
+        scratch: &mut Scratch,
+        budget: &mut Budget,
+    ) -> PyResult<i64> {
+        let variables = &mut scratch.variables;
         match self {
             Constituent::Native(series) => {
                 let latest = series.look_at_latest(|sample| match &sample.reading {
@@ -396,11 +447,16 @@ impl Constituent {
                     None => Err(errors::not_read(py)),
                 }
             }
+            Constituent::Computed(computation) => computation.get().add_latest(py, scratch, budget),
             Constituent::Other(pathpoint) => {
                 let latest = pathpoint.call_method0(py, intern!(py, "get"))?;
-                let (timestamp, value): (i64, Bound<'_, PyAny>) = latest.extract(py)?;
+                let (timestamp, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
+                    latest.extract(py)?;
+                if errors::is_failure(&value)? {
+                    return Err(PyErr::from_value(value));
+                }
                 variables.push(operand(&value)?);
-                Ok(timestamp)
+                value::timestamp(&timestamp)
             }
         }
     }
@@ -436,6 +492,11 @@ fn operand(object: &Bound<'_, PyAny>) -> PyResult<Operand> {
 fn not_a_value(object: &Bound<'_, PyAny>) -> PyErr {
     let name = object.get_type().name();
     let name = name.map_or_else(|_| "this".into(), |name| name.to_string());
+    let name = match name.as_str() {
+        "int" => "an int beyond 64 bits",
+        "str" => "a str with lone surrogates",
+        name => name,
+    };
     PyTypeError::new_err(format!(
         "an expression takes int (64 bits), float, str or bool, not {name}"
     ))

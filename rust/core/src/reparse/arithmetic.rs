@@ -67,7 +67,7 @@ impl Unary {
 }
 
 /// The largest magnitude up to which every integer is a float.
-pub(super) const EXACT_IN_FLOAT: u128 = 1 << f64::MANTISSA_DIGITS;
+const EXACT_IN_FLOAT: u128 = 1 << f64::MANTISSA_DIGITS;
 
 const OVERFLOW: &str = "an integer on the way does not fit 128 bits";
 
@@ -236,7 +236,7 @@ fn shift_left(left: i128, count: i128) -> Option<i128> {
     clippy::cast_precision_loss,
     reason = "exact in the first branch, the one rounding in the second"
 )]
-pub(super) fn divide(left: i128, right: i128) -> f64 {
+fn divide(left: i128, right: i128) -> f64 {
     let (mut rest, divisor) = (left.unsigned_abs(), right.unsigned_abs());
     if rest <= EXACT_IN_FLOAT && divisor <= EXACT_IN_FLOAT {
         return left as f64 / right as f64;

@@ -8,22 +8,24 @@ use super::word::{View, Word};
 use crate::pathpoint::Kind;
 
 /// The value as a pathpoint of this type has it: 16-bit integers are clipped to their range.
-pub(super) fn coerce(value: Operand, kind: Kind) -> Fallible<Operand> {
-    let convert = |function| call(function, std::slice::from_ref(&value), &mut Budget::new());
+pub(super) fn coerce(value: Operand, kind: Kind, budget: &mut Budget) -> Fallible<Operand> {
+    let mut convert = |function| call(function, std::slice::from_ref(&value), budget);
     match (kind, &value) {
         (Kind::Single | Kind::Double, Operand::Float(_)) | (Kind::Text, Operand::Text(_)) => {
             Ok(value)
         }
         (Kind::Single | Kind::Double, _) => convert(Function::Float),
         (Kind::Text, _) => convert(Function::Str),
-        (Kind::Unsigned16, _) => clip(&value, 0, 65_535),
-        (Kind::Signed16, _) => clip(&value, -32_768, 32_767),
-        (Kind::Binary, _) => Ok(Operand::Bool(clip(&value, -1, 1)? != Operand::Int(0))),
+        (Kind::Unsigned16, _) => clip(&value, 0, 65_535, budget),
+        (Kind::Signed16, _) => clip(&value, -32_768, 32_767, budget),
+        (Kind::Binary, _) => Ok(Operand::Bool(
+            clip(&value, -1, 1, budget)? != Operand::Int(0),
+        )),
     }
 }
 
 /// The value as an integer, towards zero, within a range.
-fn clip(value: &Operand, low: i32, high: i32) -> Fallible<Operand> {
+fn clip(value: &Operand, low: i32, high: i32, budget: &mut Budget) -> Fallible<Operand> {
     if let Operand::Float(float) = value
         && float.is_finite()
     {
@@ -32,11 +34,7 @@ fn clip(value: &Operand, low: i32, high: i32) -> Fallible<Operand> {
         #[allow(clippy::cast_possible_truncation, reason = "the fraction is what goes")]
         return Ok(Operand::Int(clipped as i128));
     }
-    match call(
-        Function::Int,
-        std::slice::from_ref(value),
-        &mut Budget::new(),
-    )? {
+    match call(Function::Int, std::slice::from_ref(value), budget)? {
         Operand::Int(int) => Ok(Operand::Int(int.clamp(low.into(), high.into()))),
         other => Ok(other),
     }
@@ -51,6 +49,6 @@ pub(super) fn coerce_word(word: Word, kind: Kind) -> Option<Word> {
         (Kind::Single | Kind::Double, View::Int(int)) => Some(Word::float(int as f64)),
         (Kind::Unsigned16, View::Int(int)) => Some(Word::int(int.clamp(0, 65_535))),
         (Kind::Signed16, View::Int(int)) => Some(Word::int(int.clamp(-32_768, 32_767))),
-        _ => Word::new(&coerce(word.operand()?, kind).ok()?),
+        _ => Word::new(&coerce(word.operand()?, kind, &mut Budget::new()).ok()?),
     }
 }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::error::{EvaluationError, Fallible, type_error};
-use super::operand::{Number, Operand};
+use super::operand::{INT_LIMIT, Number, Operand};
 use super::text::Budget;
 
 /// A comparison operator.
@@ -91,12 +91,11 @@ fn order(left: Number, right: Number) -> Option<Ordering> {
 }
 
 fn integer_to_float(int: i128, float: f64) -> Option<Ordering> {
-    const LIMIT: f64 = 170_141_183_460_469_231_731_687_303_715_884_105_728.0; // 2 ** 127
     if float.is_nan() {
         None
-    } else if float >= LIMIT {
+    } else if float >= INT_LIMIT {
         Some(Ordering::Less)
-    } else if float < -LIMIT {
+    } else if float < -INT_LIMIT {
         Some(Ordering::Greater)
     } else {
         let whole = float.trunc();

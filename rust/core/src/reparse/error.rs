@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::quote::is_printable;
 use crate::value::Reason;
 
 /// Most characters of the expression shown above the caret.
@@ -16,7 +17,7 @@ pub struct SyntaxError {
     pub message: String,
     /// Where: how many characters come before it.
     pub position: usize,
-    /// The text, or the part of it that matters, and below it a caret at the position.
+    /// The text, or the part of it that matters, and in a second line a caret at the position.
     pub caret: String,
 }
 
@@ -32,7 +33,7 @@ impl SyntaxError {
             .chars()
             .skip(first)
             .take(EXCERPT)
-            .map(|letter| if letter.is_control() { ' ' } else { letter })
+            .map(|letter| if is_printable(letter) { letter } else { ' ' })
             .collect();
         let caret = format!("{excerpt}\n{:>width$}", '^', width = position - first + 1);
         Self {

@@ -29,8 +29,8 @@ pub(super) fn evaluate(
     constants: &[Operand],
     variables: &[Operand],
     stack: &mut Stack,
+    budget: &mut Budget,
 ) -> Fallible<Operand> {
-    let budget = &mut Budget::new();
     let mut machine = Machine { stack, budget };
     // The result is built where it stays: to move what was just written costs as much as to compute it.
     let word = machine.run(code, constants, variables)?;

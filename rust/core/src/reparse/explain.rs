@@ -3,7 +3,8 @@
 use super::op::Op;
 use super::operand::Operand;
 use super::program::Program;
-use super::text::{Budget, from_operand, quoted};
+use super::quote::{quoted, show};
+use super::text::{Budget, from_operand};
 use super::{MAX_TEXT, parser};
 
 impl Program {
@@ -47,8 +48,16 @@ fn label(op: Op, program: &Program) -> String {
     match op {
         Op::Constant(index) => constant(program.constants.get(usize::from(index))),
         Op::Load(slot) => {
-            let name = program.variables.get(usize::from(slot));
-            format!("{{{}}}", name.map_or("", |name| name))
+            let mut label = String::from("{");
+            for letter in program
+                .variables
+                .get(usize::from(slot))
+                .iter()
+                .flat_map(|name| name.chars())
+            {
+                show(letter, &mut label);
+            }
+            label + "}"
         }
         Op::Unary(op) => op.symbol().into(),
         Op::Binary(op) => op.symbol().into(),

@@ -3,7 +3,7 @@
 use super::arithmetic::{Binary, absolute, binary};
 use super::compare::{Comparison, compare};
 use super::error::{Fallible, invalid, type_error};
-use super::operand::Operand;
+use super::operand::{INT_LIMIT, Operand};
 use super::text::{self, Budget};
 
 /// A function of the language.
@@ -185,7 +185,6 @@ fn extreme(better: Comparison, arguments: &[Operand], budget: &mut Budget) -> Fa
 
 /// `int(operand)`
 fn integer(operand: &Operand, budget: &mut Budget) -> Fallible<Operand> {
-    const LIMIT: f64 = 170_141_183_460_469_231_731_687_303_715_884_105_728.0; // 2 ** 127
     let float = match operand {
         Operand::Text(text) => return text::to_integer(text, 10, budget),
         Operand::Float(float) => *float,
@@ -196,7 +195,7 @@ fn integer(operand: &Operand, budget: &mut Budget) -> Fallible<Operand> {
         Err(invalid("cannot convert float NaN to integer"))
     } else if float.is_infinite() {
         Err(invalid("cannot convert float infinity to integer"))
-    } else if float.abs() >= LIMIT {
+    } else if float.abs() >= INT_LIMIT {
         Err(invalid("an integer on the way does not fit 128 bits"))
     } else {
         #[allow(

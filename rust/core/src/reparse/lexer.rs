@@ -3,8 +3,9 @@
 //! Tokens are made on demand and every byte is looked at a bounded number of times. What Python has and this language has
 //! not is refused here as far as a single character or word tells.
 
-use super::MAX_BRACES;
 use super::functions::Function;
+use super::text::QUICK_DIGITS;
+use super::{MAX_BRACES, MAX_LONG_FLOATS, MAX_REPARSE};
 
 /// Most characters of a word that an error message repeats.
 const SHOWN: usize = 40;
@@ -45,11 +46,20 @@ const FOREIGN_KEYWORDS: [&str; 27] = [
 pub(super) struct Lexer<'t> {
     text: &'t str,
     at: usize,
+    /// How many reparse pathpoints there were so far, at any depth.
+    reparse: usize,
+    /// How many floats of many digits there were so far.
+    long_floats: usize,
 }
 
 impl<'t> Lexer<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, at: 0 }
+        Self {
+            text,
+            at: 0,
+            reparse: 0,
+            long_floats: 0,
+        }
     }
 
     /// The next token and the offset at which it starts.
@@ -106,7 +116,15 @@ impl<'t> Lexer<'t> {
     fn variable(&mut self) -> Result<Token<'t>, Refusal> {
         let start = self.at;
         let mut depth = 0;
+        let mut opened = false;
         for (offset, letter) in self.rest().char_indices() {
+            self.reparse += usize::from(opened && letter == 'r');
+            if self.reparse > MAX_REPARSE {
+                let message =
+                    format!("there are more than {MAX_REPARSE} reparse pathpoints in the braces");
+                return Err((message, start + offset));
+            }
+            opened = letter == '{';
             match letter {
                 '{' if depth == MAX_BRACES => {
                     let message = format!("braces are nested deeper than {MAX_BRACES} levels");
@@ -197,6 +215,13 @@ impl<'t> Lexer<'t> {
         self.end_of_number("decimal")?;
         let digits = self.without_underscores(start);
         if is_float {
+            self.long_floats += usize::from(digits.len() > QUICK_DIGITS);
+            if self.long_floats > MAX_LONG_FLOATS {
+                let message = format!(
+                    "there are more than {MAX_LONG_FLOATS} floats of over {QUICK_DIGITS} characters"
+                );
+                return Err((message, start));
+            }
             let float = digits
                 .parse()
                 .map_err(|_| ("invalid decimal literal".into(), start))?;
@@ -338,7 +363,11 @@ impl<'t> Lexer<'t> {
             'r' => Some('\r'),
             't' => Some('\t'),
             'v' => Some('\x0b'),
-            'N' | '\n' | '\r' => None,
+            'N' => return Err((not_here("'\\N{…}'"), start)),
+            '\n' | '\r' => {
+                let message = "a line break inside a text; '\\n' writes one";
+                return Err((message.into(), start));
+            }
             _ => {
                 content.push('\\');
                 return Ok(());

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::error::{EvaluationError, invalid};
 use crate::value::Value;
 
+/// What integers are below: 2 ** 127.
+pub(super) const INT_LIMIT: f64 = 170_141_183_460_469_231_731_687_303_715_884_105_728.0;
+
 /// A value during evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operand {

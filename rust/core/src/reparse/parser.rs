@@ -18,6 +18,10 @@ use super::program::Program;
 use super::text::Budget;
 use super::{MAX_DEPTH, MAX_LENGTH};
 
+/// Longest text, in bytes, that is kept as the result of a constant part: what is longer is made at each evaluation, so that
+/// a program takes little memory.
+const MAX_FOLDED: usize = 256;
+
 /// How tightly the operators bind, from the loosest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
@@ -425,7 +429,9 @@ impl<'t> Parser<'t> {
         if arguments.len() != operands || !arguments.iter().all(constant) {
             return;
         }
-        if let Ok(result) = evaluate::run(run, &self.constants, &[], stack, budget) {
+        if let Ok(result) = evaluate::run(run, &self.constants, &[], stack, budget)
+            && !matches!(&result, Operand::Text(text) if text.len() > MAX_FOLDED)
+        {
             self.code.truncate(start);
             // Constants are numbered as they come, so these operands are the last ones.
             self.constants.truncate(self.constants.len() - operands);
@@ -490,6 +496,13 @@ mod tests {
             Program::parse("1+2+3").unwrap().constants,
             [Operand::Int(6)]
         );
+    }
+
+    #[test]
+    fn long_texts_are_made_when_they_are_needed() {
+        assert_eq!(code("'a'*256"), [Op::Constant(0)]);
+        assert_eq!(code("'a'*257").len(), 3);
+        assert_eq!(code("('a'*257)[0]+'b'").len(), 7);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::coerce::coerce;
 use super::evaluate::{self, Stack};
 use super::op::Op;
 use super::operand::Operand;
+use super::text::Budget;
 use crate::pathpoint::Kind;
 
 /// A compiled expression.
@@ -42,7 +43,8 @@ impl Program {
         variables: &[Operand],
         stack: &mut Stack,
     ) -> Result<Operand, EvaluationError> {
-        evaluate::evaluate(&self.code, &self.constants, variables, stack)
+        let budget = &mut Budget::new();
+        evaluate::evaluate(&self.code, &self.constants, variables, stack, budget)
     }
 
     /// The same, made a value of a pathpoint's type: 16-bit integers are clipped to their range.
@@ -56,7 +58,23 @@ impl Program {
         variables: &[Operand],
         stack: &mut Stack,
     ) -> Result<Operand, EvaluationError> {
-        coerce(self.evaluate(variables, stack)?, kind)
+        self.evaluate_within(&mut Budget::new(), kind, variables, stack)
+    }
+
+    /// The same as a part of a larger evaluation, which has one budget for all its expressions.
+    ///
+    /// # Errors
+    ///
+    /// [`EvaluationError`] when there is no such value, it cannot become one of this type, or the budget is spent.
+    pub fn evaluate_within(
+        &self,
+        budget: &mut Budget,
+        kind: Kind,
+        variables: &[Operand],
+        stack: &mut Stack,
+    ) -> Result<Operand, EvaluationError> {
+        let value = evaluate::evaluate(&self.code, &self.constants, variables, stack, budget)?;
+        coerce(value, kind, budget)
     }
 }
 

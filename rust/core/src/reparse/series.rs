@@ -9,7 +9,7 @@
 //! begin where these ended and nothing else has to be remembered.
 
 use super::columns::{self, Lane};
-use super::error::Failure;
+use super::error::{EvaluationError, Failure, invalid};
 use super::evaluate::Stack;
 use super::operand::Operand;
 use super::program::Program;
@@ -22,6 +22,9 @@ const BATCH: usize = 1024;
 
 /// Most cells held at once, which makes batches of expressions with many operands smaller.
 const CELLS: usize = 65_536;
+
+/// Most bytes of text in the results of a series; the rows after these fail.
+const MAX_SERIES_TEXT: usize = 64 * 1024 * 1024;
 
 /// The result of one row.
 pub type Outcome = Result<Operand, Failure>;
@@ -113,6 +116,8 @@ pub struct SeriesEvaluator<'a> {
     columns: usize,
     /// For how many rows to reserve memory.
     expected: usize,
+    /// How many bytes of text there are among the results.
+    text: usize,
     series: Series,
 }
 
@@ -147,6 +152,7 @@ impl<'a> SeriesEvaluator<'a> {
             columns,
             // As many as there are when two columns never coincide.
             expected: sum.min(longest.saturating_mul(2)),
+            text: 0,
             series: Series::default(),
         })
     }
@@ -215,6 +221,7 @@ impl<'a> SeriesEvaluator<'a> {
             columns,
             variables: Vec::new(),
             stack: Stack::default(),
+            text: &mut self.text,
         };
         let depth = columns::depth(&self.program.code).max(columns.len());
         let batch = (CELLS / depth.max(1)).clamp(1, BATCH);
@@ -243,6 +250,8 @@ struct Scalar<'a> {
     columns: &'a [Column<'a>],
     variables: Vec<Operand>,
     stack: Stack,
+    /// How many bytes of text there were in all rows.
+    text: &'a mut usize,
 }
 
 impl Scalar<'_> {
@@ -257,7 +266,23 @@ impl Scalar<'_> {
             Some(kind) => self.program.evaluate_as(kind, variables, stack),
             None => self.program.evaluate(variables, stack),
         };
-        result.map_err(Failure::Evaluation)
+        result
+            .and_then(|operand| self.bounded(operand))
+            .map_err(Failure::Evaluation)
+    }
+}
+
+impl Scalar<'_> {
+    fn bounded(&mut self, operand: Operand) -> Result<Operand, EvaluationError> {
+        if let Operand::Text(text) = &operand {
+            *self.text = self.text.saturating_add(text.len());
+            if *self.text > MAX_SERIES_TEXT {
+                return Err(invalid(format!(
+                    "the texts of the series are more than {MAX_SERIES_TEXT} bytes"
+                )));
+            }
+        }
+        Ok(operand)
     }
 }
 

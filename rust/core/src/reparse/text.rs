@@ -3,22 +3,31 @@
 //! Positions count code points. Everything that reads or makes text pays for its bytes from the evaluation's [`Budget`],
 //! before it does the work.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::MAX_TEXT;
 use super::error::{Fallible, invalid, type_error};
 use super::operand::Operand;
+use super::quote::quoted;
 
-/// Most characters of a text that an error message quotes, as in CPython.
-const QUOTED: usize = 200;
+/// Longest number that is read as a float by a few multiplications; it takes longer ones up to a hundred times as long.
+pub(super) const QUICK_DIGITS: usize = 19;
 
-/// How much text an evaluation may still handle.
-pub(super) struct Budget(usize);
+/// What reading a longer one counts for: 32 of them, which take a third of a millisecond, are what an evaluation may do.
+const SLOW_FLOAT: usize = MAX_TEXT / 32;
+
+/// How much text an evaluation may still handle, together with those of the expressions inside it.
+#[derive(Debug)]
+pub struct Budget(usize);
 
 impl Budget {
     /// What one evaluation has.
-    pub(super) fn new() -> Self {
+    #[must_use]
+    #[allow(
+        clippy::new_without_default,
+        reason = "nobody asks for a budget by default"
+    )]
+    pub fn new() -> Self {
         Self(MAX_TEXT)
     }
 
@@ -267,6 +276,9 @@ pub(super) fn to_integer(source: &str, base: u32, budget: &mut Budget) -> Fallib
 /// `float(text)`
 pub(super) fn to_float(source: &str, budget: &mut Budget) -> Fallible<Operand> {
     budget.spend(source.len())?;
+    if source.len() > QUICK_DIGITS {
+        budget.spend(SLOW_FLOAT)?;
+    }
     without_underscores(source.trim(), |letter| letter.is_ascii_digit())
         .and_then(|number| number.parse().ok())
         .map(Operand::Float)
@@ -304,32 +316,6 @@ fn without_underscores(number: &str, is_digit: impl Fn(char) -> bool) -> Option<
     Some(kept)
 }
 
-/// `repr(text)`, cut to what an error message can bear.
-pub(super) fn quoted(source: &str) -> String {
-    let quote = if source.contains('\'') && !source.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
-    let mut shown = String::from(quote);
-    for letter in source.chars().take(QUOTED) {
-        match letter {
-            '\t' => shown.push_str("\\t"),
-            '\n' => shown.push_str("\\n"),
-            '\r' => shown.push_str("\\r"),
-            '\\' => shown.push_str("\\\\"),
-            letter if letter == quote => shown.extend(['\\', letter]),
-            letter if letter.is_control() => {
-                // Writing to a String does not fail.
-                let _ = write!(shown, "\\x{:02x}", u32::from(letter));
-            }
-            letter => shown.push(letter),
-        }
-    }
-    shown.push(quote);
-    shown.chars().take(QUOTED).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,13 +342,6 @@ mod tests {
         for (float, text) in expected {
             assert_eq!(float_repr(float), text);
         }
-    }
-
-    #[test]
-    fn texts_are_quoted_as_python_quotes_them_up_to_a_length() {
-        assert_eq!(quoted("it's\n"), r#""it's\n""#);
-        assert_eq!(quoted("'\"\\\x01"), r#"'\'"\\\x01'"#);
-        assert_eq!(quoted(&"ż".repeat(500)).chars().count(), 200);
     }
 
     #[test]
