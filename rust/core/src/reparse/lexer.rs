@@ -27,6 +27,8 @@ pub(super) enum Token<'t> {
 /// An error message and the byte offset that it is about.
 pub(super) type Refusal = (String, usize);
 
+const LINE_BREAK: &str = "a line break inside a text; '\\n' writes one";
+
 /// Every symbol; the longer come first, so that the first match is the one that Python takes.
 const SYMBOLS: [&str; 25] = [
     "**", "//", "<<", ">>", "<=", ">=", "==", "!=", "+", "-", "*", "/", "%", "&", "|", "^", "~",
@@ -312,7 +314,7 @@ impl<'t> Lexer<'t> {
                     return Err((message.into(), here));
                 }
                 '\n' | '\r' => {
-                    return Err(("a line break inside a text; '\\n' writes one".into(), here));
+                    return Err((LINE_BREAK.into(), here));
                 }
                 '\0' => return Err((unexpected(letter), here)),
                 '\\' if raw => {
@@ -364,10 +366,7 @@ impl<'t> Lexer<'t> {
             't' => Some('\t'),
             'v' => Some('\x0b'),
             'N' => return Err((not_here("'\\N{…}'"), start)),
-            '\n' | '\r' => {
-                let message = "a line break inside a text; '\\n' writes one";
-                return Err((message.into(), start));
-            }
+            '\n' | '\r' => return Err((LINE_BREAK.into(), start)),
             _ => {
                 content.push('\\');
                 return Ok(());

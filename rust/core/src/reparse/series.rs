@@ -270,9 +270,7 @@ impl Scalar<'_> {
             .and_then(|operand| self.bounded(operand))
             .map_err(Failure::Evaluation)
     }
-}
 
-impl Scalar<'_> {
     fn bounded(&mut self, operand: Operand) -> Result<Operand, EvaluationError> {
         if let Operand::Text(text) = &operand {
             *self.text = self.text.saturating_add(text.len());
