@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from smok_fast._core import ModbusRequest
 from smok_fast.exceptions import OperationFailedError, OperationFailedReason
@@ -22,13 +22,14 @@ from smok_fast.modbus.group import GroupReader
 from smok_fast.modbus.names import RegisterName, RegisterValue, Table
 from smok_fast.pathpoint import AdviseLevel, Pathpoint, ReadGroup, ReadResult
 
-if TYPE_CHECKING:
-    from smok_fast.modbus.pathpoint import ModbusPathpoint
-
 __all__ = ["TcpClient"]
 
 _READ_FUNCTIONS = frozenset(Table)
 _WRITE_FUNCTIONS = {Table.COILS: 5, Table.HOLDING_REGISTERS: 6}
+
+
+class _HasRegister(Protocol):
+    register: RegisterName
 
 
 class TcpClient(ReadGroup):
@@ -259,9 +260,7 @@ class TcpClient(ReadGroup):
         :param advise: not used: trying again is the executor's business
         :return: ends with a value or an OperationFailedError for each pathpoint, in the same order
         """
-        registers = [
-            pathpoint.register for pathpoint in cast("Sequence[ModbusPathpoint]", pathpoints)
-        ]
+        registers = [it.register for it in cast("Sequence[_HasRegister]", pathpoints)]
         return self._bus.submit(partial(self._reader.read, registers), is_write=False)
 
     def close(self) -> None:
