@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::vec;
 
 use super::block::{Block, Columns};
-use super::log::{Cache, Loaded, Piece, Segment, Walk};
 use super::series::Series;
+use super::stored::Segment;
+use super::walk::{Cache, Loaded, Piece, Walk};
 use super::wire::Corrupt;
 use super::{Buffer, Handle, Shared};
 use crate::value::Sample;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::log::{Segment, Stored};
 use super::segment::{Inventory, TOO_LONG};
 use super::series::LEVELS;
+use super::stored::{Segment, Stored};
 use super::{Event, Shared, cursor};
 use crate::clock;
 
@@ -62,7 +62,7 @@ impl Shared {
 
     fn write(&self, writer: &mut Writer, now: i64) -> io::Result<()> {
         self.storage.prepare()?;
-        self.save_cursor(writer)?;
+        self.save_cursor(&mut writer.cursor)?;
         loop {
             let frames = self.log.lock().volatile();
             let Some(portion) = portion(&frames) else {

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::boot::Boots;
-use super::commit::Writer;
 use super::frame::{self, Found, Frame, Use};
-use super::log::parse_segment_name;
 use super::series::{Position, Series};
+use super::stored::parse_segment_name;
 use super::wire::{Corrupt, Input, put_int, put_text, put_uint};
 use super::{Event, Shared};
 
@@ -101,8 +100,8 @@ impl Cursor {
 }
 
 impl Shared {
-    /// Makes durable what the server has.
-    pub(super) fn save_cursor(&self, writer: &mut Writer) -> io::Result<()> {
+    /// Makes durable what the server has. Whoever has the file may write.
+    pub(super) fn save_cursor(&self, file: &mut File) -> io::Result<()> {
         if self.is_released.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -117,7 +116,7 @@ impl Shared {
         let saved = if self.storage.is_memory() {
             Ok(())
         } else {
-            self.write_cursor(&mut writer.cursor, &changes, low, &boots)
+            self.write_cursor(file, &changes, low, &boots)
         };
         let mut log = self.log.lock();
         if saved.is_ok() {

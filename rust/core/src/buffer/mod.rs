@@ -33,7 +33,7 @@
 //!   what is in it.
 //! - Memory is bounded by the options, whatever is on disk.
 //! - Stamps that the clock gave before it was first set in a boot of the machine are read as moved
-//!   by that step ([`boot`]). Order within a series is that of recording: frame number, then
+//!   by that step ([`step`]). Order within a series is that of recording: frame number, then
 //!   recorded stamp.
 //!
 //! Locks are taken in the order: upload, writer, log, clock, dirty, series data. No lock but the
@@ -53,11 +53,14 @@ mod retention;
 mod seal;
 mod segment;
 mod series;
+mod step;
 mod storage;
+mod stored;
 mod survey;
 mod sweep;
 mod upload;
 mod verify;
+mod walk;
 mod wire;
 
 use std::collections::HashMap;
@@ -249,7 +252,7 @@ impl Drop for Handle {
         self.names.forget();
         self.dirty.lock().clear();
         *self.upload.lock() = upload::State::default();
-        *self.recalled.lock() = log::Cache::default();
+        *self.recalled.lock() = walk::Cache::default();
         self.log.lock().changes.positions.clear();
     }
 }
@@ -268,7 +271,7 @@ pub(crate) struct Shared {
     writer: Mutex<commit::Writer>,
     upload: Mutex<upload::State>,
     /// What [`Series::latest`] has read back.
-    recalled: Mutex<log::Cache>,
+    recalled: Mutex<walk::Cache>,
     clock: Box<dyn boot::Clock>,
     clock_state: Mutex<boot::State>,
     /// How many steps of the clock were taken account of.

@@ -18,9 +18,10 @@ use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::cursor::{self, Cursor};
-use super::log::{Cache, Loaded, Segment, parse_segment_name};
 use super::segment::{self, Content, Inventory, TOO_LONG, TRAILER, index_length};
 use super::series::{LEVELS, Series};
+use super::stored::{Segment, parse_segment_name};
+use super::walk::{Cache, Loaded};
 use crate::clock;
 
 /// More frames than a segment can have that was not read, and the other level meanwhile.
@@ -277,7 +278,7 @@ impl Shared {
                 let segment = inventory.segment.clone();
                 log.segments.insert(segment.first_seq, segment);
             }
-            self.clock_state.lock().recall(&log);
+            self.clock_state.lock().recall(&log.boots);
         }
         for inventory in inventories {
             self.count_partly_acknowledged(inventory, cursor.low);

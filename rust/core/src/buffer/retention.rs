@@ -8,8 +8,10 @@
 use std::io;
 
 use super::commit::Writer;
-use super::log::{Cache, Loaded, Log, Piece, Segment};
+use super::log::Log;
 use super::series::Level;
+use super::stored::Segment;
+use super::walk::{Cache, Loaded, Piece};
 use super::{Event, Shared};
 
 /// How many bytes of damaged segments are set aside at most.

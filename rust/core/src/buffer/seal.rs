@@ -11,8 +11,9 @@ use std::sync::atomic::Ordering;
 use super::Shared;
 use super::block::{self, MOST_SAMPLES, Scratch};
 use super::frame::{Boot, DataHead};
-use super::log::{Log, Stored};
+use super::log::Log;
 use super::series::{Head, LEVELS, Level, Position, Series};
+use super::stored::Stored;
 use crate::value::{Reading, Sample, Value};
 
 /// Once a frame has this many bytes, the next one begins.

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use super::frame::{self, DataHead, Found, Frame, Use};
-use super::log::{Segment, Stored};
 use super::series::{Level, Position};
+use super::stored::{Segment, Stored};
 use super::wire::{Corrupt, Input, put_int, put_text, put_uint};
 use super::{Names, block::Block};
 

@@ -7,9 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::boot::Boots;
-use super::log::{Cache, Loaded, Piece, Segment};
 use super::segment::Inventory;
 use super::series::{Position, Series};
+use super::stored::Segment;
+use super::walk::{Cache, Loaded, Piece};
 use super::{Buffer, Shared};
 
 /// What is kept of one pathpoint.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::archive::decode;
 use super::block::Columns;
-use super::log::{Cache, Piece, Walk};
 use super::series::Series;
+use super::walk::{Cache, Piece, Walk};
 use super::wire::Corrupt;
 use super::{Buffer, Handle};
 use crate::value::Sample;

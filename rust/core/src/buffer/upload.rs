@@ -27,8 +27,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::block::{Block, Columns};
-use super::log::{Cache, Piece, Walk};
 use super::series::{Position, Series};
+use super::walk::{Cache, Piece, Walk};
 use super::wire::Corrupt;
 use super::{Buffer, Event, Shared};
 use crate::minijson::{EncodingError, Writer};
@@ -417,7 +417,7 @@ impl Shared {
         }
         drop(log);
         // The committing thread tries again.
-        let saved = self.save_cursor(&mut self.writer.lock());
+        let saved = self.save_cursor(&mut self.writer.lock().cursor);
         if let Err(error) = saved {
             self.note_trouble(&Err(error));
         }

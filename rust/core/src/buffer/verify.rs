@@ -14,9 +14,9 @@ use std::path::Path;
 use super::block::{Block, Columns};
 use super::cursor::{self, Cursor};
 use super::frame::{self, DataHead, Found, Frame, Use};
-use super::log::{Segment, parse_segment_name, segment_name};
 use super::segment::{self, Inventory, TRAILER, VERSION, index_length};
 use super::storage::{Disk, Storage};
+use super::stored::{Segment, parse_segment_name, segment_name};
 use super::wire::{Corrupt, Input};
 use crate::pathpoint::Kind;
 
