@@ -938,6 +938,8 @@ def test_texts_are_no_columns_of_numbers(
     for name in ("u1", "u2"):
         with pytest.raises(TypeError, match=f"{name} holds texts"):
             Pathpoint(device, name).get_archive_arrays()
+    timestamps, values = database.get_archive_samples("u1", None, None)
+    assert (list(timestamps), values) == ([1, 2], ["a", "b"])
 
 
 @pytest.mark.parametrize(

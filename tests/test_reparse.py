@@ -563,7 +563,10 @@ def test_the_floats_that_are_read_slowly_are_limited() -> None:
     with pytest.raises(ReparseSyntaxError, match="more than 32 floats") as caught:
         Expression(f"max({','.join([NEAR_THE_MIDDLE] * 33)})")
     assert caught.value.position == len("max(") + 32 * len(NEAR_THE_MIDDLE + ",")
-    assert Expression(f"max({','.join(['1234567890.12345678'] * 200)})")() == 1234567890.12345678
+    shortest = "+".join(["1.2345678901234567e-05"] * 100)
+    assert Expression(shortest)() == pytest.approx(1.2345678901234567e-03)
+    padded = "+".join(["float({u1})"] * 100)
+    assert Expression(padded)(" 00000000000000000001.5e-000000000000000000 ") == 150
     for text in ("{u1}", "{a}*'" + NEAR_THE_MIDDLE + "'"):
         conversions = [f"float({text})"] * 30
         values = {"{u1}": [NEAR_THE_MIDDLE]}.get(text, [1])
@@ -577,7 +580,8 @@ def test_the_expressions_inside_an_expression_are_limited() -> None:
     assert len(Expression("+".join(braces)).variables) == 64
     with pytest.raises(ReparseSyntaxError, match="more than 64 reparse pathpoints") as caught:
         Expression("+".join([*braces, "{rW64}"]))
-    assert caught.value.position == len("+".join(braces)) + len("+{")
+    assert caught.value.position == len("+".join(braces)) + len("+")
+    assert len(Expression("+".join(["{rW{W1}}"] * 400)).variables) == 1
     with pytest.raises(ReparseSyntaxError, match="more than 64 reparse pathpoints"):
         Expression(f"{{rW{'+'.join(braces)}}}")
     assert len(Expression("+".join(f"{{W1r{number}}}" for number in range(300))).variables) == 300
@@ -652,6 +656,13 @@ def test_a_failed_read_fails_the_rows_that_it_is_part_of() -> None:
     assert reasons == [0, malformed, 0, 3, malformed]
     assert [results[1].timestamp, results[4].timestamp] == [2, 5]
     assert not isinstance(results[1], ReparseError)
+
+
+def test_a_series_keeps_booleans() -> None:
+    values = [True, 1, False, 2.5]
+    assert series("str({a})", (range(4), values))[1] == ["True", "1", "False", "2.5"]
+    results = series("{a} and {b}", (range(4), values), (range(4), [True] * 4))[1]
+    assert list(map(repr, results)) == ["True", "True", "False", "True"]
 
 
 def test_the_texts_of_a_series_are_bounded() -> None:

@@ -308,15 +308,10 @@ def test_a_series_has_what_each_row_has_by_itself(text: str, rows: list[dict[str
     assume(in_language(text, VARIABLES))
     expression = Expression(text)
     assume(expression.variables)
-    # Booleans are no values of pathpoints.
-    plain = [
-        {name: int(value) if isinstance(value, bool) else value for name, value in row.items()}
-        for row in rows
-    ]
-    columns = [(range(len(plain)), [row[name] for row in plain]) for name in expression.variables]
+    columns = [(range(len(rows)), [row[name] for row in rows]) for name in expression.variables]
     timestamps, results = expression.evaluate_series(columns)
-    assert list(timestamps) == list(range(len(plain)))
-    for row, result in zip(plain, list(results), strict=True):
+    assert list(timestamps) == list(range(len(rows)))
+    for row, result in zip(rows, list(results), strict=True):
         try:
             alone = expression.evaluate([row[name] for name in expression.variables])
         except ReparseError as error:

@@ -250,6 +250,8 @@ def test_all_expressions_of_a_pathpoint_together_handle_no_more_text_than_one_ma
         with pytest.raises(ReparseError, match="65536 bytes of text"):
             derived(device, name).get()
     assert derived(device, f"rB{parts[0]}==''").get() == (1000, False), "and again"
+    pathpoint = derived(device, f"rB{parts[0]}=={parts[1]}")
+    assert both_archives(pathpoint) == ([(1000, False)],) * 2, "of a row each is by itself"
 
 
 def test_an_expression_without_pathpoints_has_its_value_now(device: SMOKDevice) -> None:
@@ -404,7 +406,20 @@ def test_a_storage_level_is_passed_on_to_pathpoints_that_were_there_before(
     inner = derived(device, "rW{W2}")
     derived(device, "rW{W1}+{rW{W2}}", storage_level=StorageLevel.PERMANENT)
     assert {it.storage_level for it in (first, second, inner)} == {StorageLevel.PERMANENT}
-    assert len(list(second.get_archive(None))) == 0
+
+
+def test_the_server_is_told_of_a_level_that_was_passed_on(
+    make_device: Maker, smok_server: LocalServer
+) -> None:
+    device = make_device()
+    Pathpoint(device, "W1")
+    Pathpoint(device, "W2")
+    device.continue_boot()
+    admin = smok_server.admin
+    wait_until(lambda: admin.pathpoints(DEVICE_ID) == {"W1": 1, "W2": 1}, PATIENCE)
+    derived(device, "rW{W1}+1", storage_level=StorageLevel.PERMANENT)
+    wait_until(lambda: admin.pathpoints(DEVICE_ID) == {"W1": 0, "W2": 1}, PATIENCE)
+    assert device.pathpoints["W1"].storage_level is StorageLevel.PERMANENT
 
 
 def test_a_storage_level_reaches_what_is_below_a_pathpoint_that_has_it_already(
@@ -619,6 +634,9 @@ EXACT = [
     "rd7/{rd{d1}-3}",
     "rdfloat({u1})+{d1}",
     "rdfloat({ru{u1}+'0'})",
+    "rdstr({rB{W1}})=='True'",
+    "rWint(str({rB{W1}})[0]=='T')+{W1}",
+    "rd{rB{rB{W1}}>0}+{rf{W1}}/{rW{d1}}",
 ]
 
 
@@ -668,9 +686,16 @@ def test_a_class_with_an_archive_of_its_own_is_asked_for_columns_too(device: SMO
         def get_archive(self, starting_at: int | None, stopping_at: int | None = None) -> Any:
             return iter([(1, 5), (2, 6.5)])
 
+    class Computed(ReparsePathpoint):
+        def get_archive(self, starting_at: int | None, stopping_at: int | None = None) -> Any:
+            return iter([(1, 7), (3, True)])
+
     Elsewhere(device, "d1")
     record(device, "d1", (10, 0))
     assert both_archives(derived(device, "rd{d1}")) == ([(1, 5.0), (2, 6.5)],) * 2
+    device.pathpoints["rW{d1}"] = Computed(device, "rW{d1}")
+    rows, columns = both_archives(derived(device, "rd{rW{d1}}"))
+    assert rows == columns == [(1, 7.0), (3, 1.0)]
 
 
 def test_texts_are_refused_before_anything_is_computed(device: SMOKDevice) -> None:

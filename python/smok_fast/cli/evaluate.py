@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from smok_fast.cli.console import console, error_console, fail, printable
 from smok_fast.exceptions import OperationFailedError, ReparseSyntaxError
-from smok_fast.pathpoint import PathpointType, PathpointValueType
+from smok_fast.pathpoint import PathpointType, PathpointValueType, to_type
 from smok_fast.sensor.reparse import Expression
 
 __all__ = ["evaluate"]
@@ -105,8 +105,13 @@ def _assignments(
 
 
 def _parse_value(name: str, text: str) -> PathpointValueType:
-    """A value as a pathpoint would hold it."""
-    if PathpointType.get_type(name) is PathpointType.u:
+    """A value as a pathpoint would hold it: a native one keeps numbers as they are."""
+    kind = PathpointType.get_type(name)
+    if kind is PathpointType.u:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            fail(f"{name}={text}: {name} takes a text in UTF-8")
         return text
     number: int | float
     try:
@@ -119,7 +124,7 @@ def _parse_value(name: str, text: str) -> PathpointValueType:
     fits = -(2**63) <= number < 2**63 if isinstance(number, int) else math.isfinite(number)
     if not fits:
         fail(f"{name}={text}: {name} takes a finite number, an integer of up to 64 bits")
-    return number
+    return to_type(number, kind) if name.startswith("r") else number
 
 
 def _value_of(

@@ -35,7 +35,8 @@ class ReparsePathpoint(Pathpoint):
 
     :param device: the device
     :param name: its name
-    :param storage_level: how long values are kept; constituents are kept at least as long
+    :param storage_level: how long values are kept; constituents are kept at least as long, unless
+        somebody sets their levels on the server
     :raises ValueError: the name declares no type, or its expression is wrong (then it is a
         :class:`~smok_fast.exceptions.ReparseSyntaxError`)
     :raises KeyError: the device does not have one of its constituents
@@ -57,7 +58,8 @@ class ReparsePathpoint(Pathpoint):
             for constituent in self.expression.variables
         ]
         for constituent in self._constituents():
-            constituent.storage_level = min(constituent.storage_level, storage_level)
+            if storage_level < constituent.storage_level:
+                device._set_storage_level(constituent, storage_level)
         # get() is native, since a method here that calls it takes as long as the computation.
         self._compute_by(Computation(self.expression, name, self.slave_pathpoints))
 
@@ -86,7 +88,9 @@ class ReparsePathpoint(Pathpoint):
         be called by any thread.
 
         What a constituent had before ``starting_at`` is not looked at, so there is nothing until
-        each has a sample after it: start early enough for the slowest one.
+        each has a sample after it: start early enough for the slowest one. Of each row every
+        expression is evaluated by itself, so one that handles too much text together with those in
+        it has an archive, but no present value.
 
         :param starting_at: milliseconds since the epoch, inclusive; None for the oldest
         :param stopping_at: milliseconds since the epoch, inclusive; None for the newest
@@ -118,7 +122,8 @@ class ReparsePathpoint(Pathpoint):
     def _archive_samples(
         self, starting_at: int | None, stopping_at: int | None
     ) -> tuple[memoryview[int], Sequence[ValueOrExcept]]:
-        if any(map(_holds_texts, self._constituents())):
+        is_own = type(self).get_archive is not ReparsePathpoint.get_archive
+        if is_own or any(map(_holds_texts, self._constituents())):
             # Row by row, since all of the texts at once may be more than there is room for.
             return samples_of(self.get_archive(starting_at, stopping_at))
         kind = PathpointType.get_type(self.name)
@@ -180,7 +185,8 @@ class ReparsePathpoint(Pathpoint):
     def on_new_storage_level(self, new_storage_level: StorageLevel) -> None:
         """Take over a new storage level. Constituents are kept at least as long.
 
-        Called by CommunicatorThread.
+        May be called by any thread; the device does not call it, since the server keeps no
+        values of a computed pathpoint.
 
         :param new_storage_level: the new level
         """

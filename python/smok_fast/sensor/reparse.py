@@ -28,10 +28,10 @@ Python's expression syntax, with Python's precedence, types and results:
 There is nothing else: no names, attributes, keyword arguments, containers or statements, so an
 expression from the network can do nothing but compute. Nor can it compute for long: it is at most
 4096 bytes long, nested at most 64 levels deep (braces 16, with at most 64 reparse pathpoints in
-them), and one evaluation handles at most 64 KiB of text, that of the reparse pathpoints in it
-included. A float of more than 19 characters is read slowly: 32 may stand in an expression, and
-reading one from a text counts as 2 KiB. Integers are exact on the way as long as they fit 128 bits
-with their sign, and have to fit 64 bits at the end.
+them), and one evaluation handles at most 64 KiB of text; for the present value of a pathpoint that
+of the reparse pathpoints in it is included. A float of more than 19 digits is read slowly: 32 may
+stand in an expression, and reading one from a text counts as 2 KiB. Integers are exact on the way
+as long as they fit 128 bits with their sign, and have to fit 64 bits at the end.
 
 What Python can and this language cannot is an error, never another value: larger integers, complex
 results, ``%`` with a text on its left, ``is``, ``None``, lone surrogates, ``'\N{…}'``, line breaks

@@ -6,9 +6,9 @@
 use libfuzzer_sys::fuzz_target;
 use smok_core::pathpoint::Kind;
 use smok_core::reparse::{
-    Column, Failure, MAX_TEXT, Operand, Outcome, Piece, Program, SeriesEvaluator, Stack, Values,
+    Column, Entry, Failure, MAX_TEXT, Operand, Outcome, Piece, Program, SeriesEvaluator, Stack, Values,
 };
-use smok_core::value::{Reading, Value};
+use smok_core::value::Value;
 
 /// How many rows there are.
 const ROWS: usize = 6;
@@ -24,8 +24,8 @@ fuzz_target!(|text: &str| {
         }
     };
     assert!(program.explain().len() <= MAX_TEXT);
-    let table: Vec<Vec<Value>> = (0..program.variables().len())
-        .map(|slot| (0..ROWS).map(|row| value(slot, row)).collect())
+    let table: Vec<Vec<Operand>> = (0..program.variables().len())
+        .map(|slot| (0..ROWS).map(|row| operand(slot, row)).collect())
         .collect();
     for kind in [None, Kind::from_letter(LETTERS[text.len() % LETTERS.len()])] {
         let rows = one_by_one(&program, kind, &table);
@@ -42,12 +42,12 @@ fuzz_target!(|text: &str| {
 });
 
 /// Each row by itself.
-fn one_by_one(program: &Program, kind: Option<Kind>, table: &[Vec<Value>]) -> Vec<Outcome> {
+fn one_by_one(program: &Program, kind: Option<Kind>, table: &[Vec<Operand>]) -> Vec<Outcome> {
     let mut stack = Stack::default();
     (0..ROWS)
         .map(|row| {
             let variables: Vec<Operand> =
-                table.iter().map(|values| (&values[row]).into()).collect();
+                table.iter().map(|operands| operands[row].clone()).collect();
             match kind {
                 Some(kind) => program.evaluate_as(kind, &variables, &mut stack),
                 None => program.evaluate(&variables, &mut stack),
@@ -61,25 +61,25 @@ fn one_by_one(program: &Program, kind: Option<Kind>, table: &[Vec<Value>]) -> Ve
 fn over_time(
     program: &Program,
     kind: Option<Kind>,
-    table: &[Vec<Value>],
+    table: &[Vec<Operand>],
     most: usize,
 ) -> Vec<Outcome> {
     let timestamps: Vec<i64> = (0..ROWS as i64).collect();
-    let readings: Vec<Vec<Reading>> = table
+    let entries: Vec<Vec<Entry>> = table
         .iter()
-        .map(|values| values.iter().cloned().map(Reading::Value).collect())
+        .map(|operands| operands.iter().cloned().map(Ok).collect())
         .collect();
-    let lengths = readings.iter().map(|readings| (ROWS, readings.len()));
+    let lengths = entries.iter().map(|entries| (ROWS, entries.len()));
     let mut evaluator = SeriesEvaluator::new(program, kind, lengths).unwrap();
     let mut begin = 0;
     loop {
         let end = ROWS.min(begin + most);
-        let pieces: Vec<Piece<'_>> = readings
+        let pieces: Vec<Piece<'_>> = entries
             .iter()
-            .map(|readings| Piece {
+            .map(|entries| Piece {
                 samples: Column {
                     timestamps: &timestamps[begin..end],
-                    values: Values::Readings(&readings[begin..end]),
+                    values: Values::Entries(&entries[begin..end]),
                 },
                 complete: end == ROWS,
             })
@@ -93,7 +93,7 @@ fn over_time(
 }
 
 /// A value that expressions meet rarely; integers in the first pathpoint, and so on.
-fn value(slot: usize, row: usize) -> Value {
+fn operand(slot: usize, row: usize) -> Operand {
     const INTS: [i64; ROWS] = [0, 1, -7, 65_535, i64::MAX, i64::MIN];
     const FLOATS: [f64; ROWS] = [
         0.0,
@@ -104,11 +104,12 @@ fn value(slot: usize, row: usize) -> Value {
         9_007_199_254_740_993.0,
     ];
     const TEXTS: [&str; ROWS] = ["", "12", "ż", "-1e5", "abcabc", " 0x1f\u{a0}"];
-    match slot % 4 {
-        0 => Value::Int(INTS[row]),
-        1 => Value::Float(FLOATS[row]),
-        2 => Value::Text(TEXTS[row].into()),
-        _ if row % 2 == 0 => Value::Int(INTS[row]),
-        _ => Value::Float(FLOATS[row]),
+    match slot % 5 {
+        0 => Operand::Int(INTS[row].into()),
+        1 => Operand::Float(FLOATS[row]),
+        2 => Operand::Text(TEXTS[row].into()),
+        3 => Operand::Bool(row % 2 == 0),
+        _ if row % 2 == 0 => Operand::Int(INTS[row].into()),
+        _ => Operand::Float(FLOATS[row]),
     }
 }

@@ -215,7 +215,8 @@ impl Buffer {
     /// :param exact: rather give a list of values and OperationFailedErrors than a number that stands
     ///     for something else
     /// :return: timestamps and values as buffers of 64-bit integers and of doubles, or of integers
-    ///     if all values are; a failed read is NaN
+    ///     if all values are; a failed read is NaN. Exact ones that are neither all integers nor all
+    ///     floats are a list
     /// :raises TypeError: the pathpoint holds texts, and the columns are not to be exact
     #[pyo3(signature = (name, start = None, stop = None, *, exact = false))]
     fn columns<'py>(

@@ -12,8 +12,8 @@ use smok_core::buffer;
 use smok_core::clock;
 use smok_core::pathpoint::Kind;
 use smok_core::reparse::{
-    Budget, Column, EvaluationError, Failure, Operand, Outcome, Piece, Program, Results, Series,
-    SeriesError, SeriesEvaluator, Stack, Values,
+    Budget, Column, Entry, EvaluationError, Failure, Operand, Outcome, Piece, Program, Results,
+    Series, SeriesError, SeriesEvaluator, Stack, Values,
 };
 use smok_core::value::Reading;
 
@@ -117,20 +117,19 @@ impl Expression {
     /// The values of the expression over time.
     ///
     /// There is one at each timestamp of any variable, once all variables have a sample, with the
-    /// latest sample of the others at that time. Where a read failed, so did the expression.
+    /// latest sample of the others at that time. Where a read failed, so did the expression. The
+    /// texts among the results are 64 MiB at most: those that follow are failures.
     ///
     /// :param columns: for each variable, in their order, a pair of timestamps (milliseconds since
     ///     the epoch, not falling) and as many values; timestamps as a buffer of format ``q``, such
     ///     as ``array.array("q")``, or as a sequence of int; values as a buffer of format ``q`` or
-    ///     ``d``, or as a sequence of int, float, str or OperationFailedError. Buffers are read bit by
+    ///     ``d``, or as a sequence of int, float, str, bool or OperationFailedError. Buffers are read bit by
     ///     bit and must not change meanwhile; other threads run during that time
     /// :param letter: a pathpoint's type letter, for results that are values of that type, as
     ///     :func:`smok_fast.pathpoint.to_type` makes them
     /// :return: timestamps and as many results: a memoryview where all are int or all are float,
     ///     else a list of int, float, str, bool, OperationFailedError (a failed read) or
     ///     ReparseError
-    /// The texts among the results are 64 MiB at most; what follows these fails.
-    ///
     /// :raises ValueError: the letter declares no type; there is not one column for each variable;
     ///     or a column is not as long as its timestamps, or they fall
     /// :raises TypeError: something else is in the columns
@@ -332,6 +331,7 @@ impl Computation {
     /// :raises ReparseError: the expression has no value for these
     /// :raises TypeError: the ``get`` of a user's class gives something else than milliseconds and a
     ///     value
+    /// :raises ValueError: it gives milliseconds out of bounds, or more or less than these two
     pub fn compute<'py>(&self, py: Python<'py>) -> PyResult<(i64, Bound<'py, PyAny>)> {
         with_scratch(|scratch| self.compute_with(py, scratch))
     }
@@ -480,12 +480,13 @@ fn add_plain(object: &Bound<'_, PyAny>, operands: &mut Vec<Operand>) -> Option<(
 
 /// Reads a number or a text.
 fn operand(object: &Bound<'_, PyAny>) -> PyResult<Operand> {
-    if let Ok(bool) = object.cast::<PyBool>() {
-        return Ok(Operand::Bool(bool.is_true()));
-    }
-    match value::value(object) {
-        Some(value) => Ok(Operand::from(&value)),
-        None => Err(not_a_value(object)),
+    known(object).ok_or_else(|| not_a_value(object))
+}
+
+fn known(object: &Bound<'_, PyAny>) -> Option<Operand> {
+    match object.cast::<PyBool>() {
+        Ok(bool) => Some(Operand::Bool(bool.is_true())),
+        Err(_) => value::value(object).map(|value| Operand::from(&value)),
     }
 }
 
@@ -538,7 +539,7 @@ struct Samples<'py> {
 enum ValueStream<'py> {
     Ints(Stream<'py, i64>),
     Floats(Stream<'py, f64>),
-    Readings(Stream<'py, Reading>),
+    Entries(Stream<'py, Entry>),
 }
 
 impl<'py> Samples<'py> {
@@ -552,8 +553,8 @@ impl<'py> Samples<'py> {
         } else if let Some(ints) = Stream::of_buffer(values)? {
             ValueStream::Ints(ints)
         } else {
-            let readings = values.try_iter()?.map(|object| reading(&object?));
-            ValueStream::Readings(readings.collect::<PyResult<Vec<_>>>()?.into())
+            let entries = values.try_iter()?.map(|object| entry(&object?));
+            ValueStream::Entries(entries.collect::<PyResult<Vec<_>>>()?.into())
         };
         Ok(Samples { timestamps, values })
     }
@@ -563,7 +564,7 @@ impl<'py> Samples<'py> {
         let values = match &self.values {
             ValueStream::Ints(ints) => ints.len(),
             ValueStream::Floats(floats) => floats.len(),
-            ValueStream::Readings(readings) => readings.len(),
+            ValueStream::Entries(entries) => entries.len(),
         };
         (self.timestamps.len(), values)
     }
@@ -573,7 +574,7 @@ impl<'py> Samples<'py> {
         match &mut self.values {
             ValueStream::Ints(ints) => ints.advance(done),
             ValueStream::Floats(floats) => floats.advance(done),
-            ValueStream::Readings(readings) => readings.advance(done),
+            ValueStream::Entries(entries) => entries.advance(done),
         }
     }
 
@@ -581,7 +582,7 @@ impl<'py> Samples<'py> {
         let values = match &self.values {
             ValueStream::Ints(ints) => Values::Ints(ints.piece()),
             ValueStream::Floats(floats) => Values::Floats(floats.piece()),
-            ValueStream::Readings(readings) => Values::Readings(readings.piece()),
+            ValueStream::Entries(entries) => Values::Entries(entries.piece()),
         };
         let samples = Column {
             timestamps: self.timestamps.piece(),
@@ -594,12 +595,12 @@ impl<'py> Samples<'py> {
     }
 }
 
-fn reading(object: &Bound<'_, PyAny>) -> PyResult<Reading> {
-    if let Some(value) = value::value(object) {
-        return Ok(Reading::Value(value));
+fn entry(object: &Bound<'_, PyAny>) -> PyResult<Entry> {
+    if let Some(operand) = known(object) {
+        return Ok(Ok(operand));
     }
     match errors::reason_of(object)? {
-        Some(reason) => Ok(Reading::Failed(reason)),
+        Some(reason) => Ok(Err(reason)),
         None => Err(not_a_value(object)),
     }
 }

@@ -19,7 +19,6 @@ use super::samples::{Column, Values};
 use super::text::Budget;
 use super::word::{View, Word, exact};
 use crate::pathpoint::Kind;
-use crate::value::{Reading, Value};
 
 /// A row that words cannot hold.
 const SPILLED: Word = Word::spilled(0);
@@ -263,10 +262,9 @@ fn load<'a>(slot: usize, columns: &[Column<'a>], rows: &Rows<'_>) -> Lane<'a> {
     let lane = match column.values {
         Values::Ints(ints) => pick_values(ints, pick, rows.count).map(Lane::Ints),
         Values::Floats(floats) => pick_values(floats, pick, rows.count).map(Lane::Floats),
-        Values::Readings(readings) => {
-            let word = |row| match readings.get(pick.sample(row)) {
-                Some(Reading::Value(Value::Int(int))) => Word::int(*int),
-                Some(Reading::Value(Value::Float(float))) => Word::float(*float),
+        Values::Entries(entries) => {
+            let word = |row| match entries.get(pick.sample(row)) {
+                Some(Ok(operand)) => Word::new(operand).unwrap_or(SPILLED),
                 _ => SPILLED,
             };
             Some(Lane::of_words((0..rows.count).map(word).collect()))
@@ -301,15 +299,15 @@ fn spill_failures<'a>(lane: Lane<'a>, columns: &[Column<'a>], rows: &Rows<'_>) -
             .iter()
             .zip(rows.picks())
             .any(|(column, pick)| match column.values {
-                Values::Readings(readings) => {
-                    matches!(readings.get(pick.sample(row)), Some(Reading::Failed(_)))
+                Values::Entries(entries) => {
+                    matches!(entries.get(pick.sample(row)), Some(Err(_)))
                 }
                 Values::Ints(_) | Values::Floats(_) => false,
             })
     };
     let all_numbers = columns
         .iter()
-        .all(|column| !matches!(column.values, Values::Readings(_)));
+        .all(|column| !matches!(column.values, Values::Entries(_)));
     if all_numbers || !(0..rows.count).any(failed) {
         return lane;
     }

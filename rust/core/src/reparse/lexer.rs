@@ -4,8 +4,8 @@
 //! not is refused here as far as a single character or word tells.
 
 use super::functions::Function;
-use super::text::QUICK_DIGITS;
-use super::{MAX_BRACES, MAX_LONG_FLOATS, MAX_REPARSE};
+use super::text::{QUICK_DIGITS, is_slow_float};
+use super::{MAX_BRACES, MAX_LONG_FLOATS};
 
 /// Most characters of a word that an error message repeats.
 const SHOWN: usize = 40;
@@ -48,8 +48,6 @@ const FOREIGN_KEYWORDS: [&str; 27] = [
 pub(super) struct Lexer<'t> {
     text: &'t str,
     at: usize,
-    /// How many reparse pathpoints there were so far, at any depth.
-    reparse: usize,
     /// How many floats of many digits there were so far.
     long_floats: usize,
 }
@@ -59,7 +57,6 @@ impl<'t> Lexer<'t> {
         Self {
             text,
             at: 0,
-            reparse: 0,
             long_floats: 0,
         }
     }
@@ -118,15 +115,7 @@ impl<'t> Lexer<'t> {
     fn variable(&mut self) -> Result<Token<'t>, Refusal> {
         let start = self.at;
         let mut depth = 0;
-        let mut opened = false;
         for (offset, letter) in self.rest().char_indices() {
-            self.reparse += usize::from(opened && letter == 'r');
-            if self.reparse > MAX_REPARSE {
-                let message =
-                    format!("there are more than {MAX_REPARSE} reparse pathpoints in the braces");
-                return Err((message, start + offset));
-            }
-            opened = letter == '{';
             match letter {
                 '{' if depth == MAX_BRACES => {
                     let message = format!("braces are nested deeper than {MAX_BRACES} levels");
@@ -217,10 +206,10 @@ impl<'t> Lexer<'t> {
         self.end_of_number("decimal")?;
         let digits = self.without_underscores(start);
         if is_float {
-            self.long_floats += usize::from(digits.len() > QUICK_DIGITS);
+            self.long_floats += usize::from(is_slow_float(&digits));
             if self.long_floats > MAX_LONG_FLOATS {
                 let message = format!(
-                    "there are more than {MAX_LONG_FLOATS} floats of over {QUICK_DIGITS} characters"
+                    "there are more than {MAX_LONG_FLOATS} floats of over {QUICK_DIGITS} digits"
                 );
                 return Err((message, start));
             }

@@ -9,7 +9,8 @@
 //!   Integers are exact on the way as long as they fit 128 bits with their sign, and have to fit 64 bits at the end.
 //! - An expression comes from the network, so its cost is bounded: [`MAX_LENGTH`] bytes of text, parsed in linear time,
 //!   [`MAX_DEPTH`] levels of nesting, [`MAX_BRACES`] levels of braces with [`MAX_REPARSE`] expressions in them,
-//!   [`MAX_TEXT`] bytes of text handled per evaluation, theirs included.
+//!   [`MAX_TEXT`] bytes of text handled per evaluation. For a present value theirs are included; of a series each
+//!   expression is evaluated by itself.
 //! - There are no names but the listed functions, no attributes and no statements, so there is nothing to escape to.
 //!
 //! Differences from CPython, errors here: integers beyond the above, complex results, `%` with a text on its left
@@ -42,7 +43,7 @@ pub use error::{EvaluationError, Failure, SyntaxError};
 pub use evaluate::Stack;
 pub use operand::Operand;
 pub use program::Program;
-pub use samples::{Column, Piece, Values};
+pub use samples::{Column, Entry, Piece, Values};
 pub use series::{Outcome, Results, Series, SeriesError, SeriesEvaluator};
 pub use text::Budget;
 
@@ -52,9 +53,10 @@ pub const MAX_LENGTH: usize = 4096;
 pub const MAX_DEPTH: usize = 64;
 /// Deepest nesting of braces, that is of reparse pathpoints inside reparse pathpoints.
 pub const MAX_BRACES: usize = 16;
-/// Most reparse pathpoints inside a reparse pathpoint, at any depth: each is a pathpoint of its own.
+/// Most reparse pathpoints written inside a reparse pathpoint, at any depth: each is a pathpoint of its own. Of those that
+/// stand in it directly, the same one is counted once.
 pub const MAX_REPARSE: usize = 64;
 /// Most bytes of text that one evaluation may read or make.
 pub const MAX_TEXT: usize = 65_536;
-/// Most floats of so many digits that reading one takes microseconds.
+/// Most floats with so many digits that reading one takes microseconds.
 const MAX_LONG_FLOATS: usize = 32;

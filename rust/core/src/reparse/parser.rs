@@ -16,7 +16,7 @@ use super::op::{Op, SliceParts};
 use super::operand::Operand;
 use super::program::Program;
 use super::text::Budget;
-use super::{MAX_DEPTH, MAX_LENGTH};
+use super::{MAX_DEPTH, MAX_LENGTH, MAX_REPARSE};
 
 /// Longest text, in bytes, that is kept as the result of a constant part: what is longer is made at each evaluation, so that
 /// a program takes little memory.
@@ -69,6 +69,7 @@ pub(super) fn parse(text: &str, fold: bool) -> Result<Program, SyntaxError> {
         constants: Vec::new(),
         slots: HashMap::new(),
         variables: Vec::new(),
+        reparse: 0,
         folding: fold.then(|| (Stack::default(), Budget::new())),
     };
     match parser.whole(text) {
@@ -92,6 +93,8 @@ struct Parser<'t> {
     constants: Vec<Operand>,
     slots: HashMap<&'t str, u16>,
     variables: Vec<Box<str>>,
+    /// How many reparse pathpoints these are and have in them.
+    reparse: usize,
     folding: Option<(Stack, Budget)>,
 }
 
@@ -338,6 +341,12 @@ impl<'t> Parser<'t> {
                 let slot = *self.slots.entry(name).or_insert(next);
                 if slot == next {
                     self.variables.push(name.into());
+                    self.reparse += usize::from(name.starts_with('r')) + name.matches("{r").count();
+                    if self.reparse > MAX_REPARSE {
+                        let message =
+                            format!("there are more than {MAX_REPARSE} reparse pathpoints in it");
+                        return Err((message, at));
+                    }
                 }
                 self.code.push(Op::Load(slot));
             }

@@ -2,7 +2,7 @@
 
 use super::error::Failure;
 use super::operand::Operand;
-use crate::value::{Reading, Reason};
+use crate::value::Reason;
 
 /// The samples of one pathpoint. The timestamps never fall; there are as many as values.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,9 @@ pub struct Piece<'a> {
     pub complete: bool,
 }
 
+/// What was read, or why nothing was.
+pub type Entry = Result<Operand, Reason>;
+
 /// The values of a column.
 #[derive(Clone, Copy, Debug)]
 pub enum Values<'a> {
@@ -30,7 +33,7 @@ pub enum Values<'a> {
     /// All are floats.
     Floats(&'a [f64]),
     /// Anything.
-    Readings(&'a [Reading]),
+    Entries(&'a [Entry]),
 }
 
 impl Values<'_> {
@@ -39,22 +42,17 @@ impl Values<'_> {
         match self {
             Values::Ints(ints) => ints.len(),
             Values::Floats(floats) => floats.len(),
-            Values::Readings(readings) => readings.len(),
+            Values::Entries(entries) => entries.len(),
         }
     }
 
     /// One of them, if it could be read.
     pub(super) fn operand(&self, index: usize) -> Result<Operand, Failure> {
-        let missing = || Failure::Read(Reason::Invalid);
-        match self {
-            Values::Ints(ints) => ints.get(index).map(|int| Operand::Int((*int).into())),
-            Values::Floats(floats) => floats.get(index).map(|float| Operand::Float(*float)),
-            Values::Readings(readings) => match readings.get(index) {
-                Some(Reading::Failed(reason)) => return Err(Failure::Read(*reason)),
-                Some(Reading::Value(value)) => Some(value.into()),
-                None => None,
-            },
-        }
-        .ok_or_else(missing)
+        let entry = match self {
+            Values::Ints(ints) => ints.get(index).map(|int| Ok(Operand::Int((*int).into()))),
+            Values::Floats(floats) => floats.get(index).map(|float| Ok(Operand::Float(*float))),
+            Values::Entries(entries) => entries.get(index).cloned(),
+        };
+        entry.unwrap_or(Err(Reason::Invalid)).map_err(Failure::Read)
     }
 }

@@ -23,7 +23,7 @@ const BATCH: usize = 1024;
 /// Most cells held at once, which makes batches of expressions with many operands smaller.
 const CELLS: usize = 65_536;
 
-/// Most bytes of text in the results of a series; the rows after these fail.
+/// Most bytes of text in the results of a series; the texts after these are failures.
 const MAX_SERIES_TEXT: usize = 64 * 1024 * 1024;
 
 /// The result of one row.
@@ -364,9 +364,9 @@ impl Results {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::samples::Values;
+    use super::super::samples::{Entry, Values};
     use super::*;
-    use crate::value::{Reading, Reason, Value};
+    use crate::value::Reason;
 
     fn evaluate(text: &str, columns: &[Column<'_>]) -> Result<Series, SeriesError> {
         Program::parse(text).unwrap().evaluate_series(columns, None)
@@ -411,14 +411,11 @@ mod tests {
 
     #[test]
     fn a_failed_read_fails_its_rows_even_where_its_value_is_not_needed() {
-        let readings = [
-            Reading::Failed(Reason::Timeout),
-            Reading::Value(Value::Int(1)),
-        ];
+        let entries = [Err(Reason::Timeout), Ok(Operand::Int(1))];
         let columns = [
             Column {
                 timestamps: &[1, 2],
-                values: Values::Readings(&readings),
+                values: Values::Entries(&entries),
             },
             Column {
                 timestamps: &[1],
@@ -473,7 +470,7 @@ mod tests {
                     let values = match column.values {
                         Values::Ints(ints) => Values::Ints(&ints[begin..end]),
                         Values::Floats(floats) => Values::Floats(&floats[begin..end]),
-                        Values::Readings(readings) => Values::Readings(&readings[begin..end]),
+                        Values::Entries(entries) => Values::Entries(&entries[begin..end]),
                     };
                     let samples = Column {
                         timestamps: &column.timestamps[begin..end],
@@ -514,18 +511,19 @@ mod tests {
             let [first, second, third] = timestamps.as_slice() else { unreachable!() };
             let ints: Vec<i64> = (1..).take(first.len()).collect();
             let floats: Vec<f64> = (1..).take(second.len()).map(|int: i32| int.into()).collect();
-            let readings: Vec<Reading> = (1..)
+            let entries: Vec<Entry> = (1..)
                 .take(third.len())
                 .map(|int| match int % 10 {
-                    0 => Reading::Failed(Reason::Timeout),
-                    1 => Reading::Value(Value::Text("text".into())),
-                    _ => Reading::Value(Value::Int(int)),
+                    0 => Err(Reason::Timeout),
+                    1 => Ok(Operand::Text("text".into())),
+                    2 => Ok(Operand::Bool(true)),
+                    _ => Ok(Operand::Int(int)),
                 })
                 .collect();
             let columns = [
                 Column { timestamps: first, values: Values::Ints(&ints) },
                 Column { timestamps: second, values: Values::Floats(&floats) },
-                Column { timestamps: third, values: Values::Readings(&readings) },
+                Column { timestamps: third, values: Values::Entries(&entries) },
             ];
             for (text, count) in [("{a}*1000", 1), ("{a}*1000+{b}", 2), ("{a}*1000+{b}/{c}", 3)] {
                 let program = Program::parse(text).unwrap();
