@@ -399,27 +399,19 @@ def test_a_storage_level_is_passed_on_and_lowers_nothing(device: SMOKDevice) -> 
     assert other.storage_level is StorageLevel.PERMANENT
 
 
-def test_a_storage_level_is_passed_on_to_pathpoints_that_were_there_before(
-    device: SMOKDevice,
-) -> None:
-    first, second = Pathpoint(device, "W1"), Pathpoint(device, "W2")
-    inner = derived(device, "rW{W2}")
+def test_a_storage_level_is_for_constituents_that_are_made_now(make_device: Maker) -> None:
+    class Providing(SMOKDevice):
+        def provide_unknown_pathpoint(
+            self, name: str, storage_level: StorageLevel = StorageLevel.TREND
+        ) -> Pathpoint:
+            return Pathpoint(self, name, storage_level)
+
+    device = make_device(Providing)
+    known = Pathpoint(device, "W1")
     derived(device, "rW{W1}+{rW{W2}}", storage_level=StorageLevel.PERMANENT)
-    assert {it.storage_level for it in (first, second, inner)} == {StorageLevel.PERMANENT}
-
-
-def test_the_server_is_told_of_a_level_that_was_passed_on(
-    make_device: Maker, smok_server: LocalServer
-) -> None:
-    device = make_device()
-    Pathpoint(device, "W1")
-    Pathpoint(device, "W2")
-    device.continue_boot()
-    admin = smok_server.admin
-    wait_until(lambda: admin.pathpoints(DEVICE_ID) == {"W1": 1, "W2": 1}, PATIENCE)
-    derived(device, "rW{W1}+1", storage_level=StorageLevel.PERMANENT)
-    wait_until(lambda: admin.pathpoints(DEVICE_ID) == {"W1": 0, "W2": 1}, PATIENCE)
-    assert device.pathpoints["W1"].storage_level is StorageLevel.PERMANENT
+    assert known.storage_level is StorageLevel.TREND
+    for name in ("W2", "rW{W2}"):
+        assert device.pathpoints[name].storage_level is StorageLevel.PERMANENT
 
 
 def test_a_storage_level_reaches_what_is_below_a_pathpoint_that_has_it_already(

@@ -604,7 +604,8 @@ class SMOKDevice:
         """A pathpoint; it is made and registered if it is not known yet.
 
         :param path: its name
-        :param storage_level: how long its values are to be kept, if it is made now
+        :param storage_level: how long its values are to be kept, if it is made now; so for those
+            that it is computed from
         :raises KeyError: there is no such pathpoint, or one that it is computed from; or its
             expression is wrong, and the message says where
         :raises TypeError: :meth:`provide_unknown_pathpoint` returned something else
@@ -660,21 +661,9 @@ class SMOKDevice:
             self._recall(pp, self._store)
         with self._registering:
             first = self.pathpoints.setdefault(pp.name, pp) is pp
-        if first:
-            self._tell_server(pp)
-
-    def _tell_server(self, pathpoint: Pathpoint) -> None:
-        if not self.dont_do_pathpoints:
-            self._pathpoints.registered(pathpoint)
+        if first and not self.dont_do_pathpoints:
+            self._pathpoints.registered(pp)
             self._wake_communicator()
-
-    def _set_storage_level(self, pathpoint: Pathpoint, level: StorageLevel) -> None:
-        """Set the storage level of a pathpoint, for a computed one that needs it, and tell the
-        server. Its ``on_new_storage_level`` is for levels that the server sets.
-        """
-        pathpoint.storage_level = level
-        if not pathpoint.name.startswith("r"):
-            self._tell_server(pathpoint)
 
     @staticmethod
     def _recall(pathpoint: Pathpoint, store: BasePathpointDatabase) -> None:

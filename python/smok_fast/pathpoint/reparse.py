@@ -35,8 +35,8 @@ class ReparsePathpoint(Pathpoint):
 
     :param device: the device
     :param name: its name
-    :param storage_level: how long values are kept; constituents are kept at least as long, unless
-        somebody sets their levels on the server
+    :param storage_level: how long values are kept; passed on to constituents that are made now,
+        while those that are known keep theirs
     :raises ValueError: the name declares no type, or its expression is wrong (then it is a
         :class:`~smok_fast.exceptions.ReparseSyntaxError`)
     :raises KeyError: the device does not have one of its constituents
@@ -57,9 +57,6 @@ class ReparsePathpoint(Pathpoint):
             device.get_pathpoint(constituent, storage_level)
             for constituent in self.expression.variables
         ]
-        for constituent in self._constituents():
-            if storage_level < constituent.storage_level:
-                device._set_storage_level(constituent, storage_level)
         # get() is native, since a method here that calls it takes as long as the computation.
         self._compute_by(Computation(self.expression, name, self.slave_pathpoints))
 
