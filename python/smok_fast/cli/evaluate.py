@@ -37,9 +37,9 @@ def evaluate(
     if not pathpoint.startswith("r"):
         fail("a reparse pathpoint starts with r and the letter of its type, such as rW{W1r1}+1")
     try:
-        names = _parse(pathpoint)
-        given = _assignments(values or [], names)
-        expression = names[pathpoint]
+        expressions = _parse(pathpoint)
+        given = _assignments(values or [], expressions)
+        expression = expressions[pathpoint]
         if explain and expression is not None:
             for line in expression.explain().split("\n"):
                 console.print(printable(line), markup=False, soft_wrap=True)
@@ -47,31 +47,33 @@ def evaluate(
             console.print("pathpoints:", variables, markup=False, soft_wrap=True)
             if expression.variables and not given:
                 return
-        value = _value_of(pathpoint, names, given)
+        value = _value_of(pathpoint, expressions, given)
         console.print(printable(value), markup=False, soft_wrap=True)
     except (OperationFailedError, ValueError) as error:
         fail(error)
 
 
 def _parse(pathpoint: str) -> dict[str, Expression | None]:
-    """The pathpoint and all that it is computed from, at any depth, with their expressions."""
-    names: dict[str, Expression | None] = {}
+    """The pathpoint, and then all that it is computed from, at any depth, with their expressions:
+    native ones have none.
+    """
+    expressions: dict[str, Expression | None] = {}
     pending = [pathpoint]
     while pending:
         name = pending.pop()
-        if name in names:
+        if name in expressions:
             continue
         PathpointType.get_type(name)
         if not name.startswith("r"):
-            names[name] = None
+            expressions[name] = None
             continue
         try:
-            names[name] = expression = Expression(name[2:])
+            expressions[name] = expression = Expression(name[2:])
         except ReparseSyntaxError as error:
             _show_caret(error, name[:2])
             fail(f"{error.message} (column {error.position + 3})")
         pending += reversed(expression.variables)
-    return names
+    return expressions
 
 
 def _show_caret(error: ReparseSyntaxError, beginning: str) -> None:
@@ -87,16 +89,16 @@ def _show_caret(error: ReparseSyntaxError, beginning: str) -> None:
 
 
 def _assignments(
-    texts: list[str], names: dict[str, Expression | None]
+    texts: list[str], expressions: dict[str, Expression | None]
 ) -> dict[str, PathpointValueType]:
     """What the arguments say. A name that is an expression may hold '=', as may a text."""
     given: dict[str, PathpointValueType] = {}
-    inner = list(names)[1:]
+    inner = list(expressions)[1:]
     for text in texts:
         matching = [name for name in inner if text.startswith(f"{name}=")]
         name = max(matching, key=len, default=None)
         if name is None:
-            wanted = ", ".join(name for name in inner if names[name] is None) or "none"
+            wanted = ", ".join(name for name in inner if expressions[name] is None) or "none"
             fail(f"{text} is no NAME=VALUE for a pathpoint of the expression: it has {wanted}")
         if name in given:
             fail(f"{name} is given twice")
@@ -128,12 +130,12 @@ def _parse_value(name: str, text: str) -> PathpointValueType:
 
 
 def _value_of(
-    name: str, names: dict[str, Expression | None], given: dict[str, PathpointValueType]
+    name: str, expressions: dict[str, Expression | None], given: dict[str, PathpointValueType]
 ) -> PathpointValueType:
     if name in given:
         return given[name]
-    expression = names[name]
+    expression = expressions[name]
     if expression is None:
         fail(f"no value for {name}: add {name}=VALUE")
-    operands = [_value_of(constituent, names, given) for constituent in expression.variables]
+    operands = [_value_of(constituent, expressions, given) for constituent in expression.variables]
     return expression.evaluate_as(name, operands)

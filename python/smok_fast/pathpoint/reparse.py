@@ -119,9 +119,9 @@ class ReparsePathpoint(Pathpoint):
     def _archive_samples(
         self, starting_at: int | None, stopping_at: int | None
     ) -> tuple[memoryview[int], Sequence[ValueOrExcept]]:
-        is_own = type(self).get_archive is not ReparsePathpoint.get_archive
-        if is_own or any(map(_holds_texts, self._constituents())):
-            # Row by row, since all of the texts at once may be more than there is room for.
+        has_own_archive = type(self).get_archive is not ReparsePathpoint.get_archive
+        # All texts at once may be more than there is room for.
+        if has_own_archive or any(map(_holds_texts, self._constituents())):
             return samples_of(self.get_archive(starting_at, stopping_at))
         kind = PathpointType.get_type(self.name)
         columns = [

@@ -6,7 +6,8 @@
 use libfuzzer_sys::fuzz_target;
 use smok_core::pathpoint::Kind;
 use smok_core::reparse::{
-    Column, Entry, Failure, MAX_TEXT, Operand, Outcome, Piece, Program, SeriesEvaluator, Stack, Values,
+    Column, Entry, Failure, MAX_TEXT, Operand, Outcome, Piece, Program, SeriesEvaluator, Stack,
+    Values,
 };
 use smok_core::value::Value;
 

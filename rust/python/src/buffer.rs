@@ -514,8 +514,8 @@ impl Values {
     fn widened(self, reading: &Reading, exact: bool) -> Self {
         match self {
             Values::Ints(ints) if !exact => {
-                let readings = ints.into_iter().map(|int| Reading::Value(Value::Int(int)));
-                Values::Floats(readings.map(|reading| as_float(&reading)).collect())
+                let values = ints.into_iter().map(Value::Int).map(Reading::Value);
+                Values::Floats(values.map(|value| as_float(&value)).collect())
             }
             Values::Ints(ints)
                 if ints.is_empty() && matches!(reading, Reading::Value(Value::Float(_))) =>
@@ -536,7 +536,10 @@ impl Values {
 }
 
 /// A number as a float, and what is none as NaN.
-#[allow(clippy::cast_precision_loss)] // where integers are among floats or failures
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "an integer among floats becomes one, as documented"
+)]
 fn as_float(reading: &Reading) -> f64 {
     match reading {
         Reading::Value(Value::Int(int)) => *int as f64,

@@ -26,6 +26,7 @@ use crate::{errors, value};
 struct Scratch {
     variables: Vec<Operand>,
     stack: Stack,
+    budget: Budget,
 }
 
 thread_local! {
@@ -123,8 +124,8 @@ impl Expression {
     /// :param columns: for each variable, in their order, a pair of timestamps (milliseconds since
     ///     the epoch, not falling) and as many values; timestamps as a buffer of format ``q``, such
     ///     as ``array.array("q")``, or as a sequence of int; values as a buffer of format ``q`` or
-    ///     ``d``, or as a sequence of int, float, str, bool or OperationFailedError. Buffers are read bit by
-    ///     bit and must not change meanwhile; other threads run during that time
+    ///     ``d``, or as a sequence of int, float, str, bool or OperationFailedError. Buffers are read
+    ///     bit by bit and must not change meanwhile; other threads run during that time
     /// :param letter: a pathpoint's type letter, for results that are values of that type, as
     ///     :func:`smok_fast.pathpoint.to_type` makes them
     /// :return: timestamps and as many results: a memoryview where all are int or all are float,
@@ -229,13 +230,17 @@ impl Expression {
                 format!("the expression has {expected} variables, {given} values were given");
             return Err(PyTypeError::new_err(message));
         }
-        let result = with_scratch(|Scratch { variables, stack }| {
-            variables.clear();
-            for value in values.iter_borrowed() {
-                add_plain(&value, variables)?;
-            }
-            Some(self.compute(py, kind, variables, stack))
-        });
+        let result = with_scratch(
+            |Scratch {
+                 variables, stack, ..
+             }| {
+                variables.clear();
+                for value in values.iter_borrowed() {
+                    add_plain(&value, variables)?;
+                }
+                Some(self.compute(py, kind, variables, stack))
+            },
+        );
         let result = match result {
             Some(result) => result,
             None => {
@@ -355,52 +360,44 @@ impl Computation {
         scratch: &mut Scratch,
     ) -> PyResult<(i64, Bound<'py, PyAny>)> {
         scratch.variables.clear();
-        let budget = &mut Budget::new();
-        let timestamp = self.add_constituents(py, scratch, budget)?;
-        let Scratch { variables, stack } = scratch;
-        match self
-            .program
-            .evaluate_within(budget, self.kind, variables, stack)
-        {
+        scratch.budget = Budget::default();
+        let timestamp = self.add_constituents(py, scratch)?;
+        match self.evaluate(0, scratch) {
             Ok(value) => Ok((timestamp, to_python(py, &value)?)),
             Err(error) => Err(errors::reparse(py, &error, Some(timestamp))),
         }
     }
 
+    /// The same as a part of another one: adds the value to the variables, and gives its timestamp.
+    fn add_latest(&self, py: Python<'_>, scratch: &mut Scratch) -> PyResult<i64> {
+        let start = scratch.variables.len();
+        let timestamp = self.add_constituents(py, scratch)?;
+        let value = self
+            .evaluate(start, scratch)
+            .map_err(|error| errors::reparse(py, &error, Some(timestamp)))?;
+        scratch.variables.truncate(start);
+        scratch.variables.push(value);
+        Ok(timestamp)
+    }
+
     /// Adds the latest values of the constituents to the variables, and gives the newest timestamp.
     #[inline]
-    fn add_constituents(
-        &self,
-        py: Python<'_>,
-        scratch: &mut Scratch,
-        budget: &mut Budget,
-    ) -> PyResult<i64> {
+    fn add_constituents(&self, py: Python<'_>, scratch: &mut Scratch) -> PyResult<i64> {
         let mut newest = None;
         for constituent in &self.constituents {
-            let timestamp = constituent.add_latest(py, scratch, budget)?;
+            let timestamp = constituent.add_latest(py, scratch)?;
             newest = newest.max(Some(timestamp));
         }
         Ok(newest.unwrap_or_else(|| clock::now().wall))
     }
 
-    /// Adds the value to the variables, and gives its timestamp.
-    fn add_latest(
-        &self,
-        py: Python<'_>,
-        scratch: &mut Scratch,
-        budget: &mut Budget,
-    ) -> PyResult<i64> {
-        let start = scratch.variables.len();
-        let timestamp = self.add_constituents(py, scratch, budget)?;
-        let Scratch { variables, stack } = scratch;
-        let constituents = variables.get(start..).unwrap_or_default();
-        let value = self
-            .program
+    /// The value for the constituents, which are the variables from `start` on.
+    #[inline]
+    fn evaluate(&self, start: usize, scratch: &mut Scratch) -> Result<Operand, EvaluationError> {
+        let constituents = scratch.variables.get(start..).unwrap_or_default();
+        let (budget, stack) = (&mut scratch.budget, &mut scratch.stack);
+        self.program
             .evaluate_within(budget, self.kind, constituents, stack)
-            .map_err(|error| errors::reparse(py, &error, Some(timestamp)))?;
-        variables.truncate(start);
-        variables.push(value);
-        Ok(timestamp)
     }
 }
 
@@ -422,12 +419,7 @@ impl Constituent {
 
     /// Adds the latest value to the variables, and gives its timestamp.
     #[inline]
-    fn add_latest(
-        &self,
-        py: Python<'_>,
-        scratch: &mut Scratch,
-        budget: &mut Budget,
-    ) -> PyResult<i64> {
+    fn add_latest(&self, py: Python<'_>, scratch: &mut Scratch) -> PyResult<i64> {
         let variables = &mut scratch.variables;
         match self {
             Constituent::Native(series) => {
@@ -447,7 +439,7 @@ impl Constituent {
                     None => Err(errors::not_read(py)),
                 }
             }
-            Constituent::Computed(computation) => computation.get().add_latest(py, scratch, budget),
+            Constituent::Computed(computation) => computation.get().add_latest(py, scratch),
             Constituent::Other(pathpoint) => {
                 let latest = pathpoint.call_method0(py, intern!(py, "get"))?;
                 let (timestamp, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) =

@@ -216,15 +216,15 @@ pub struct Buffer {
 /// and what knows them hold each other; with the last handle that ends, and all is freed with the
 /// last of the series. What is asked of those after that may be unknown.
 struct Handle {
-    shared: Arc<Shared>,
+    inner: Arc<Shared>,
     /// The process that has opened it.
     process: u32,
 }
 
 impl Handle {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(inner: Arc<Shared>) -> Self {
         Handle {
-            shared,
+            inner,
             process: std::process::id(),
         }
     }
@@ -240,7 +240,7 @@ impl Deref for Handle {
     type Target = Shared;
 
     fn deref(&self) -> &Shared {
-        &self.shared
+        &self.inner
     }
 }
 
@@ -402,7 +402,7 @@ impl Buffer {
     /// module's invariants.
     pub fn open(folder: &Path, options: Options) -> io::Result<Self> {
         let buffer = Buffer::on(Box::new(Disk::new(folder)), options)?;
-        let shared = Arc::clone(&buffer.shared.shared);
+        let shared = Arc::clone(&buffer.shared.inner);
         let thread = std::thread::Builder::new().name("SampleWriter".into());
         *buffer.thread.lock() = Some(thread.spawn(move || shared.commit_now_and_then())?);
         Ok(buffer)
@@ -427,7 +427,7 @@ impl Buffer {
         options: Options,
     ) -> io::Result<Self> {
         let shared = Handle::new(Shared::new(options, storage, clock, true));
-        let report = shared.shared.recover()?;
+        let report = shared.inner.recover()?;
         Ok(Buffer {
             shared: Arc::new(shared),
             thread: Mutex::default(),
@@ -443,7 +443,7 @@ impl Buffer {
 
     /// The series of a pathpoint, made on first use.
     pub fn series(&self, name: &str, kind: Kind) -> Arc<Series> {
-        self.shared.shared.series(name, kind)
+        self.shared.inner.series(name, kind)
     }
 
     /// The series of a pathpoint, if there is one.

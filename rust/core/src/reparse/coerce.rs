@@ -49,6 +49,6 @@ pub(super) fn coerce_word(word: Word, kind: Kind) -> Option<Word> {
         (Kind::Single | Kind::Double, View::Int(int)) => Some(Word::float(int as f64)),
         (Kind::Unsigned16, View::Int(int)) => Some(Word::int(int.clamp(0, 65_535))),
         (Kind::Signed16, View::Int(int)) => Some(Word::int(int.clamp(-32_768, 32_767))),
-        _ => Word::new(&coerce(word.operand()?, kind, &mut Budget::new()).ok()?),
+        _ => Word::new(&coerce(word.operand()?, kind, &mut Budget::default()).ok()?),
     }
 }

@@ -357,7 +357,7 @@ fn apply_binary<'a>(op: Binary, left: &Lane<'a>, right: &Lane<'a>, count: usize)
             let (left, right) = (left.word(row), right.word(row));
             Word::binary(op, left, right).or_else(|| {
                 let (left, right) = (left.operand()?, right.operand()?);
-                Word::new(&binary(op, &left, &right, &mut Budget::new()).ok()?)
+                Word::new(&binary(op, &left, &right, &mut Budget::default()).ok()?)
             })
         })
     })
@@ -434,8 +434,15 @@ fn order<'a, T: PartialOrd + Copy>(
 }
 
 fn holds(op: Comparison, left: Word, right: Word) -> Option<bool> {
-    Word::compare(op, left, right)
-        .or_else(|| compare(op, &left.operand()?, &right.operand()?, &mut Budget::new()).ok())
+    Word::compare(op, left, right).or_else(|| {
+        compare(
+            op,
+            &left.operand()?,
+            &right.operand()?,
+            &mut Budget::default(),
+        )
+        .ok()
+    })
 }
 
 /// For each row `then` where the condition is true, else `otherwise`.
@@ -502,7 +509,7 @@ fn apply_call<'a>(function: Function, arguments: &[Lane<'a>], count: usize) -> L
         for argument in arguments {
             operands.push(argument.word(row).operand()?);
         }
-        Word::new(&call(function, &operands, &mut Budget::new()).ok()?)
+        Word::new(&call(function, &operands, &mut Budget::default()).ok()?)
     })
 }
 

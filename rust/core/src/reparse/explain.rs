@@ -3,7 +3,7 @@
 use super::op::Op;
 use super::operand::Operand;
 use super::program::Program;
-use super::quote::{quoted, show};
+use super::quote::{quoted, shown};
 use super::text::{Budget, from_operand};
 use super::{MAX_TEXT, parser};
 
@@ -48,16 +48,8 @@ fn label(op: Op, program: &Program) -> String {
     match op {
         Op::Constant(index) => constant(program.constants.get(usize::from(index))),
         Op::Load(slot) => {
-            let mut label = String::from("{");
-            for letter in program
-                .variables
-                .get(usize::from(slot))
-                .iter()
-                .flat_map(|name| name.chars())
-            {
-                show(letter, &mut label);
-            }
-            label + "}"
+            let name = program.variables.get(usize::from(slot));
+            format!("{{{}}}", name.map_or(String::new(), |name| shown(name)))
         }
         Op::Unary(op) => op.symbol().into(),
         Op::Binary(op) => op.symbol().into(),
@@ -79,7 +71,7 @@ fn label(op: Op, program: &Program) -> String {
 fn constant(constant: Option<&Operand>) -> String {
     match constant {
         Some(Operand::Text(text)) => quoted(text),
-        Some(number) => match from_operand(number, &mut Budget::new()) {
+        Some(number) => match from_operand(number, &mut Budget::default()) {
             Ok(Operand::Text(text)) => text.to_string(),
             _ => String::new(),
         },

@@ -58,5 +58,5 @@ pub const MAX_BRACES: usize = 16;
 pub const MAX_REPARSE: usize = 64;
 /// Most bytes of text that one evaluation may read or make.
 pub const MAX_TEXT: usize = 65_536;
-/// Most floats with so many digits that reading one takes microseconds.
+/// Most floats with so many digits that reading one takes microseconds: together a third of a millisecond.
 const MAX_LONG_FLOATS: usize = 32;

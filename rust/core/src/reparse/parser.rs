@@ -70,7 +70,7 @@ pub(super) fn parse(text: &str, fold: bool) -> Result<Program, SyntaxError> {
         slots: HashMap::new(),
         variables: Vec::new(),
         reparse: 0,
-        folding: fold.then(|| (Stack::default(), Budget::new())),
+        folding: fold.then(|| (Stack::default(), Budget::default())),
     };
     match parser.whole(text) {
         Ok(()) => Ok(Program {
@@ -343,8 +343,9 @@ impl<'t> Parser<'t> {
                     self.variables.push(name.into());
                     self.reparse += usize::from(name.starts_with('r')) + name.matches("{r").count();
                     if self.reparse > MAX_REPARSE {
-                        let message =
-                            format!("there are more than {MAX_REPARSE} reparse pathpoints in it");
+                        let message = format!(
+                            "there are more than {MAX_REPARSE} reparse pathpoints in the expression"
+                        );
                         return Err((message, at));
                     }
                 }

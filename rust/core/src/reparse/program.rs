@@ -43,7 +43,7 @@ impl Program {
         variables: &[Operand],
         stack: &mut Stack,
     ) -> Result<Operand, EvaluationError> {
-        let budget = &mut Budget::new();
+        let budget = &mut Budget::default();
         evaluate::evaluate(&self.code, &self.constants, variables, stack, budget)
     }
 
@@ -58,7 +58,7 @@ impl Program {
         variables: &[Operand],
         stack: &mut Stack,
     ) -> Result<Operand, EvaluationError> {
-        self.evaluate_within(&mut Budget::new(), kind, variables, stack)
+        self.evaluate_within(&mut Budget::default(), kind, variables, stack)
     }
 
     /// The same as a part of a larger evaluation, which has one budget for all its expressions.

@@ -24,8 +24,17 @@ pub(super) fn quoted(source: &str) -> String {
     shown.chars().take(QUOTED).collect()
 }
 
+/// A text as `repr` shows it, but without quotes, and with backslashes as they are.
+pub(super) fn shown(source: &str) -> String {
+    let mut shown = String::with_capacity(source.len());
+    for letter in source.chars() {
+        show(letter, &mut shown);
+    }
+    shown
+}
+
 /// Adds a letter as `repr` shows it, except for backslashes and quotes, which stay as they are.
-pub(super) fn show(letter: char, shown: &mut String) {
+fn show(letter: char, shown: &mut String) {
     let code = u32::from(letter);
     // Writing to a String does not fail.
     let _ = match (letter, code) {

@@ -5,34 +5,30 @@
 
 use std::sync::Arc;
 
-use super::MAX_TEXT;
 use super::error::{Fallible, invalid, type_error};
 use super::operand::Operand;
 use super::quote::quoted;
+use super::{MAX_LONG_FLOATS, MAX_TEXT};
 
 /// Most significant digits of a number that is read as a float by a few multiplications; one with more may take forty times
 /// as long.
 pub(super) const QUICK_DIGITS: usize = 19;
 
-/// What reading one with more counts for, besides its bytes: about 30 of them, which take a third of a millisecond, are what
-/// an evaluation may do.
-const SLOW_FLOAT: usize = MAX_TEXT / 32;
+/// What reading one with more counts for, besides its bytes, so that an evaluation reads no more of them than a text may have.
+const SLOW_FLOAT: usize = MAX_TEXT / MAX_LONG_FLOATS;
 
 /// How much text an evaluation may still handle, together with those of the expressions inside it.
 #[derive(Debug)]
 pub struct Budget(usize);
 
-impl Budget {
-    /// What one evaluation has.
-    #[must_use]
-    #[allow(
-        clippy::new_without_default,
-        reason = "nobody asks for a budget by default"
-    )]
-    pub fn new() -> Self {
+/// What one evaluation has.
+impl Default for Budget {
+    fn default() -> Self {
         Self(MAX_TEXT)
     }
+}
 
+impl Budget {
     /// Takes this many bytes.
     pub(super) fn spend(&mut self, bytes: usize) -> Fallible<()> {
         self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
@@ -355,7 +351,7 @@ mod tests {
 
     #[test]
     fn text_is_paid_for_before_it_is_made() {
-        let mut budget = Budget::new();
+        let mut budget = Budget::default();
         assert!(repeat("ab", &Operand::Int(1 << 40), &mut budget).is_err());
         assert!(repeat("", &Operand::Int(1 << 40), &mut budget).is_ok());
         assert!(repeat("a", &Operand::Int(40_000), &mut budget).is_ok());
